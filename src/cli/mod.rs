@@ -1,0 +1,95 @@
+//! The command line: argh verbs, one file each. Exit status 0, 1 (it found something), 2 (usage or environment).
+
+use argh::FromArgs;
+use std::{path::PathBuf, process::ExitCode};
+
+mod check;
+mod demo;
+mod queue;
+mod sendmail;
+mod serve;
+mod setup;
+mod user;
+
+/// Where the configuration is looked for when `--config` is not given.
+pub const DEFAULT_CONFIG: &str = "/etc/gatepost/gatepost.conf";
+
+/// gatepost: one small mail server. SMTP in and out, submission, IMAP and POP3 over plain Maildir.
+#[derive(FromArgs)]
+struct Args {
+    /// configuration file (default: /etc/gatepost/gatepost.conf, or $GATEPOST_CONFIG)
+    #[argh(option, short = 'c')]
+    config: Option<PathBuf>,
+    /// print version and exit
+    #[argh(switch, short = 'V')]
+    version: bool,
+    #[argh(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum Verb {
+    Serve(serve::Args),
+    Demo(demo::Args),
+    Check(check::Args),
+    Setup(setup::Args),
+    User(user::Args),
+    Queue(queue::Args),
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Exit {
+    Ok = 0,
+    /// It found something (as grep: no match).
+    Found = 1,
+    /// Wrong usage or environment.
+    Trouble = 2,
+}
+
+/// Prints the chain of causes and answers [`Exit::Trouble`].
+pub(crate) fn trouble(what: &str) -> Exit {
+    eprintln!("gatepost: {what}");
+    Exit::Trouble
+}
+
+pub fn main() -> ExitCode {
+    let argv: Vec<String> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
+    let called = argv.first().map(|a| a.rsplit('/').next().unwrap_or(a).to_owned()).unwrap_or_default();
+    let exit = match called.as_str() {
+        "sendmail" | "mailq" | "newaliases" => sendmail::main(&called, argv.get(1..).unwrap_or_default()),
+        _ => verbs(&argv),
+    };
+    ExitCode::from(exit as u8)
+}
+
+fn verbs(argv: &[String]) -> Exit {
+    let words: Vec<&str> = argv.iter().skip(1).map(String::as_str).collect();
+    let args = match Args::from_args(&["gatepost"], &words) {
+        Ok(a) => a,
+        Err(early) => {
+            return match early.status {
+                Ok(()) => {
+                    println!("{}", early.output.trim_end());
+                    Exit::Ok
+                }
+                Err(()) => trouble(early.output.trim_end()),
+            };
+        }
+    };
+    if args.version {
+        println!("gatepost {}", env!("CARGO_PKG_VERSION"));
+        return Exit::Ok;
+    }
+    let config = args.config.or_else(|| std::env::var_os("GATEPOST_CONFIG").map(PathBuf::from)).unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG));
+    match args.verb {
+        None => trouble("a verb is missing; `gatepost --help` lists them, `gatepost demo` shows the server at work"),
+        Some(Verb::Serve(a)) => serve::run(&a, &config),
+        Some(Verb::Demo(a)) => demo::run(&a),
+        Some(Verb::Check(a)) => check::run(&a, &config),
+        Some(Verb::Setup(a)) => setup::run(&a, &config),
+        Some(Verb::User(a)) => user::run(&a, &config),
+        Some(Verb::Queue(a)) => queue::run(&a, &config),
+    }
+}

@@ -1,0 +1,186 @@
+//! Configuration: `gatepost.conf` (TOML syntax, plain nouns), read once and again on SIGHUP.
+//!
+//! `keys.rs` is the ONE table (key, type, default, text): loader, errors with file:line,
+//! `gatepost check --defaults` and gatepost.conf(5) come out of it. Knows no other room but `disk`.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+/// A value that is replaced whole on reload; a session keeps the `Arc` it began with.
+#[derive(Debug)]
+pub struct Live<T>(Mutex<Arc<T>>);
+
+impl<T> Live<T> {
+    pub fn new(value: T) -> Self {
+        Self(Mutex::new(Arc::new(value)))
+    }
+    pub fn get(&self) -> Arc<T> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+    pub fn set(&self, value: T) {
+        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(value);
+    }
+}
+
+/// The effective configuration: every key of `keys.rs` with its value.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it came from; relative paths in it are relative to its folder.
+    pub file: PathBuf,
+    pub hostname: String,
+    /// Domains whose mail is ours, lower case A-labels.
+    pub domains: Vec<String>,
+    /// Gets mail to postmaster of any of our domains when no alias says otherwise.
+    pub postmaster: Option<String>,
+    /// System user to become after binding; `None` or not root: stay.
+    pub user: Option<String>,
+    pub state: PathBuf,
+    pub run: PathBuf,
+    pub users: PathBuf,
+    pub aliases: PathBuf,
+    pub log: String,
+    pub listen: Listen,
+    pub tls: Tls,
+    pub dns: Dns,
+    pub limits: Limits,
+    pub queue: Queue,
+    pub smtp: Smtp,
+    pub routes: Vec<Route>,
+    /// `-`, `+` … : what separates the detail of a subaddress; empty: none.
+    pub subaddress: String,
+}
+
+/// Each empty list: not offered.
+#[derive(Clone, Debug, Default)]
+pub struct Listen {
+    pub smtp: Vec<SocketAddr>,
+    pub submission: Vec<SocketAddr>,
+    pub submissions: Vec<SocketAddr>,
+    pub imap: Vec<SocketAddr>,
+    pub imaps: Vec<SocketAddr>,
+    pub pop3: Vec<SocketAddr>,
+    pub pop3s: Vec<SocketAddr>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Tls {
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Dns {
+    /// Empty: those of /etc/resolv.conf.
+    pub servers: Vec<SocketAddr>,
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub message_size: u64,
+    pub recipients: usize,
+    pub connections: usize,
+    pub connections_per_address: usize,
+    /// Failed logins of one address (and of one account) before they are slowed and refused; 0 lifts the limit.
+    pub login_failures: u32,
+    /// Networks (CIDR) that no per-address limit applies to.
+    pub exempt: Vec<(IpAddr, u8)>,
+    /// Blocking pool threads.
+    pub threads: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct Queue {
+    /// First wait; doubles up to `retry_max`.
+    pub retry: Duration,
+    pub retry_max: Duration,
+    pub lifetime: Duration,
+    /// Warn the sender of a delay once after this; zero: never.
+    pub warn_after: Duration,
+    pub connections: usize,
+    pub connections_per_host: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct Smtp {
+    /// Port of MX hosts: 25 but for tests and demo.
+    pub mx_port: u16,
+    /// Idle time for one command or one stretch of data.
+    pub timeout: Duration,
+    /// Add the client's address to Received of submissions.
+    pub submission_received_client: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteTls {
+    /// Opportunistic.
+    May,
+    /// STARTTLS with a valid certificate, or no mail.
+    Require,
+    /// TLS from the first byte (465).
+    Implicit,
+    Never,
+}
+
+/// `[[route]]`: the first whose `to` or `from` matches; no match: by MX.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Recipient domains, `*` any, `.example.org` with its subdomains. Empty: any.
+    pub to: Vec<String>,
+    /// Sender domains or addresses. Empty: any.
+    pub from: Vec<String>,
+    /// `host` and port; `None`: by MX after all.
+    pub via: Option<(String, u16)>,
+    pub tls: RouteTls,
+    pub user: Option<String>,
+    /// Read at load, never printed.
+    pub password: Option<Secret>,
+}
+
+/// Prints as REDACTED.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("REDACTED")
+    }
+}
+
+/// What is wrong: each problem `file:line: key: what, and what to write instead`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub file: PathBuf,
+    /// From 1; 0 when it is about the file as a whole.
+    pub line: usize,
+    pub text: String,
+    /// A warning does not stop the daemon.
+    pub warning: bool,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = if self.warning { "warning: " } else { "" };
+        if self.line == 0 {
+            write!(f, "{}: {kind}{}", self.file.display(), self.text)
+        } else {
+            write!(f, "{}:{}: {kind}{}", self.file.display(), self.line, self.text)
+        }
+    }
+}
+
+/// Reads the file and its includes. `Err` holds every problem found (errors and warnings), not only the first.
+pub fn load(file: &std::path::Path) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
+    let _ = file;
+    todo!("config room")
+}
+
+/// The effective configuration as a file that [`load`] reads back, each key with its text.
+pub fn render(config: &Config) -> String {
+    let _ = config;
+    todo!("config room")
+}

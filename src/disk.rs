@@ -1,0 +1,340 @@
+//! Durable files: the one room that opens, writes, renames and fsyncs.
+//!
+//! It knows nothing of mail. Every operation that can fail goes through here, so that an error always
+//! names its path and operation, and so that a test can stop the program after the n-th operation
+//! ([`fault`]) and look at what a crash leaves behind.
+
+use std::{
+    fmt,
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+/// A failed operation on a path. `Display` is fit for a log line and for a person.
+#[derive(Debug)]
+pub struct Error {
+    pub path: PathBuf,
+    pub op: &'static str,
+    pub source: io::Error,
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub fn new(op: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self { path: path.into(), op, source }
+    }
+    /// No space, no inodes or over a file system quota: may pass, so the sender hears 452.
+    pub fn is_full(&self) -> bool {
+        matches!(self.source.raw_os_error(), Some(e) if e == nix::errno::Errno::ENOSPC as i32 || e == nix::errno::Errno::EDQUOT as i32)
+    }
+    pub fn is_not_found(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+    pub fn is_exists(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AlreadyExists
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {} {}: {}", self.op, self.path.display(), self.source)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// Test hook: the n-th operation from now fails, or ends the process as `kill -9` would.
+pub mod fault {
+    use std::{
+        io,
+        sync::atomic::{AtomicI64, AtomicU8, Ordering},
+    };
+
+    static LEFT: AtomicI64 = AtomicI64::new(i64::MAX);
+    static KIND: AtomicU8 = AtomicU8::new(0);
+
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub enum Kind {
+        /// The process ends at once, without destructors.
+        Kill = 1,
+        /// EIO, once.
+        Io = 2,
+        /// ENOSPC from there on, for every operation that writes.
+        Full = 3,
+    }
+
+    /// Arms the hook for the whole process: operation number `n` (0 is the next one) fails.
+    pub fn arm(n: i64, kind: Kind) {
+        KIND.store(kind as u8, Ordering::SeqCst);
+        LEFT.store(n, Ordering::SeqCst);
+    }
+    /// Disarms; returns how many operations were left, so that a test knows when it has tried them all.
+    pub fn disarm() -> i64 {
+        KIND.store(0, Ordering::SeqCst);
+        LEFT.swap(i64::MAX, Ordering::SeqCst)
+    }
+    /// Arms from `GATEPOST_FAULT=kill:17`, for tests of the real daemon.
+    pub fn arm_from_env() {
+        let Ok(v) = std::env::var("GATEPOST_FAULT") else { return };
+        let Some((kind, n)) = v.split_once(':') else { return };
+        let kind = match kind {
+            "kill" => Kind::Kill,
+            "io" => Kind::Io,
+            "full" => Kind::Full,
+            _ => return,
+        };
+        if let Ok(n) = n.parse() {
+            arm(n, kind);
+        }
+    }
+
+    pub(super) fn step() -> io::Result<()> {
+        let kind = KIND.load(Ordering::Relaxed);
+        if kind == 0 {
+            return Ok(());
+        }
+        let left = LEFT.fetch_sub(1, Ordering::SeqCst);
+        match kind {
+            1 if left == 0 => {
+                let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
+                Ok(())
+            }
+            2 if left == 0 => Err(io::Error::from_raw_os_error(nix::errno::Errno::EIO as i32)),
+            3 if left <= 0 => Err(io::Error::from_raw_os_error(nix::errno::Errno::ENOSPC as i32)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn at<T>(op: &'static str, path: &Path, f: impl FnOnce() -> io::Result<T>) -> Result<T> {
+    fault::step().and_then(|()| f()).map_err(|e| Error::new(op, path, e))
+}
+
+/// Whole file. Callers bound the size by what they put there.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|e| Error::new("read", path, e))
+}
+
+/// `None` when the file is not there.
+pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
+    match read(path) {
+        Ok(b) => Ok(Some(b)),
+        Err(e) if e.is_not_found() => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+pub fn open(path: &Path) -> Result<File> {
+    File::open(path).map_err(|e| Error::new("open", path, e))
+}
+
+/// Creates a file that must not exist yet, for writing and reading.
+pub fn create_new(path: &Path, mode: u32) -> Result<File> {
+    at("create", path, || OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(path))
+}
+
+/// Opens for appending, creating it with `mode`.
+pub fn append(path: &Path, mode: u32) -> Result<File> {
+    at("open for appending", path, || OpenOptions::new().append(true).read(true).create(true).mode(mode).open(path))
+}
+
+pub fn write_all(file: &mut File, path: &Path, bytes: &[u8]) -> Result<()> {
+    at("write", path, || file.write_all(bytes))
+}
+
+/// fsync of data and metadata.
+pub fn sync(file: &File, path: &Path) -> Result<()> {
+    at("fsync", path, || file.sync_all())
+}
+
+/// Makes creations, renames and removals in a directory durable.
+pub fn sync_dir(dir: &Path) -> Result<()> {
+    at("fsync directory", dir, || File::open(dir)?.sync_all())
+}
+
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    at("rename", from, || fs::rename(from, to))
+}
+
+pub fn hard_link(from: &Path, to: &Path) -> Result<()> {
+    at("link", to, || fs::hard_link(from, to))
+}
+
+pub fn remove_file(path: &Path) -> Result<()> {
+    at("remove", path, || fs::remove_file(path))
+}
+
+pub fn create_dir(path: &Path, mode: u32) -> Result<()> {
+    at("create directory", path, || fs::DirBuilder::new().mode(mode).create(path))
+}
+
+/// Also its parents; durable when it returns. Nothing happens when it is there already.
+pub fn create_dir_all(path: &Path, mode: u32) -> Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        create_dir_all(parent, mode)?;
+    }
+    match create_dir(path, mode) {
+        Err(e) if e.is_exists() => return Ok(()),
+        r => r?,
+    }
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
+        _ => Ok(()),
+    }
+}
+
+/// Replaces a file so that a crash leaves the old or the new content, never a mixture:
+/// temporary file beside it, fsync, rename, fsync of the directory.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let tmp = dir.join(format!(".{name}.{}.tmp", std::process::id()));
+    let _ = fs::remove_file(&tmp);
+    let mut f = create_new(&tmp, mode)?;
+    let done = write_all(&mut f, &tmp, bytes).and_then(|()| sync(&f, &tmp)).and_then(|()| rename(&tmp, path));
+    if done.is_err() {
+        let _ = fs::remove_file(&tmp);
+    }
+    done?;
+    sync_dir(dir)
+}
+
+/// Bytes of a message that nobody has acknowledged yet: in memory up to a bound, above it in an
+/// unlinked temporary file. Pushing never touches the disk, so a session may do it on the executor
+/// thread; when [`Draft::wants_spill`] says so it moves the draft into a blocking job and calls
+/// [`Draft::spill`].
+#[derive(Debug, Default)]
+pub struct Draft {
+    tail: Vec<u8>,
+    file: Option<(File, u64)>,
+}
+
+/// Above this many bytes in memory a draft goes to its file.
+pub const DRAFT_IN_MEMORY: usize = 256 * 1024;
+
+impl Draft {
+    pub fn new() -> Self {
+        Self::default()
+    }
+    pub fn from_bytes(bytes: Vec<u8>) -> Self {
+        Self { tail: bytes, file: None }
+    }
+    /// Where streaming code appends; never shrink it.
+    pub fn tail(&mut self) -> &mut Vec<u8> {
+        &mut self.tail
+    }
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.tail.extend_from_slice(bytes);
+    }
+    pub fn len(&self) -> u64 {
+        self.tail.len() as u64 + self.file.as_ref().map_or(0, |(_, n)| *n)
+    }
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    pub fn wants_spill(&self) -> bool {
+        self.tail.len() > DRAFT_IN_MEMORY
+    }
+    /// Blocking. Moves what is in memory to an unlinked file in `dir`.
+    pub fn spill(&mut self, dir: &Path) -> Result<()> {
+        if self.file.is_none() {
+            let path = dir.join(format!("draft.{}.{:016x}", std::process::id(), unique()));
+            let f = create_new(&path, 0o600)?;
+            fs::remove_file(&path).map_err(|e| Error::new("remove", &path, e))?;
+            self.file = Some((f, 0));
+        }
+        let (file, len) = self.file.as_mut().expect("made just above");
+        at("write draft", dir, || file.seek(SeekFrom::Start(*len)).and_then(|_| file.write_all(&self.tail)))?;
+        *len += self.tail.len() as u64;
+        self.tail.clear();
+        self.tail.shrink_to(64 * 1024);
+        Ok(())
+    }
+    /// The first `max` bytes at most: enough for header work. Blocking when the draft has a file.
+    pub fn head(&self, max: usize) -> io::Result<Vec<u8>> {
+        let mut out = vec![0; (self.len() as usize).min(max)];
+        let n = match &self.file {
+            None => 0,
+            Some((f, len)) => {
+                let n = (*len as usize).min(out.len());
+                f.read_exact_at(&mut out[..n], 0)?;
+                n
+            }
+        };
+        let rest = out.len() - n;
+        out[n..].copy_from_slice(&self.tail[..rest]);
+        Ok(out)
+    }
+    /// The whole message in memory. Blocking when the draft has a file.
+    pub fn bytes(&self) -> io::Result<std::borrow::Cow<'_, [u8]>> {
+        if self.file.is_none() {
+            return Ok(std::borrow::Cow::Borrowed(&self.tail));
+        }
+        self.head(usize::MAX).map(std::borrow::Cow::Owned)
+    }
+    /// Blocking. Appends the whole message to `to`; the kernel copies file to file.
+    pub fn write_to(&self, to: &mut File, path: &Path) -> Result<()> {
+        if let Some((f, len)) = &self.file {
+            at("write", path, || {
+                let mut src = f.try_clone()?;
+                src.seek(SeekFrom::Start(0))?;
+                let n = io::copy(&mut src.take(*len), to)?;
+                if n == *len { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+            })?;
+        }
+        write_all(to, path, &self.tail)
+    }
+}
+
+/// Differs for every call on this host: mixes clock, process id and a counter. Not a secret.
+pub fn unique() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static N: AtomicU64 = AtomicU64::new(0);
+    let t = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
+    t.rotate_left(20) ^ (u64::from(std::process::id()) << 40) ^ N.fetch_add(1, Ordering::Relaxed)
+}
+
+/// An exclusive lock on a file, flock(2), which NFS clients turn into a lock on the server.
+/// Blocking; released on drop.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "held for its lock")] nix::fcntl::Flock<File>);
+
+impl Lock {
+    pub fn exclusive(path: &Path) -> Result<Self> {
+        let f = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|e| Error::new("open lock", path, e))?;
+        nix::fcntl::Flock::lock(f, nix::fcntl::FlockArg::LockExclusive).map(Self).map_err(|(_, e)| Error::new("lock", path, e.into()))
+    }
+    /// `None` when somebody else holds it.
+    pub fn try_exclusive(path: &Path) -> Result<Option<Self>> {
+        let f = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|e| Error::new("open lock", path, e))?;
+        match nix::fcntl::Flock::lock(f, nix::fcntl::FlockArg::LockExclusiveNonblock) {
+            Ok(l) => Ok(Some(Self(l))),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, e)) => Err(Error::new("lock", path, e.into())),
+        }
+    }
+}

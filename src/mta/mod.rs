@@ -1,0 +1,121 @@
+//! What becomes of a message: accept, resolve, stamp, sign, file, queue (when), route (where), bounce.
+//!
+//! One pipeline for MX, submission, `sendmail` and our own bounces ([`Mta::accept`]). Knows nothing of the
+//! dialogue a message came from.
+
+pub use crate::spool::{Notify, QueueId};
+use crate::{
+    accounts::{AccountId, Accounts},
+    config::{Config, Live},
+    disk::Draft,
+    dns::Dns,
+    message::Address,
+    spool::Spool,
+    store::Store,
+};
+use std::{net::IpAddr, rc::Rc, sync::Arc};
+
+/// Our no: what the peer hears and what we log, made in one place. Our fault or in doubt: 4xx.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub code: u16,
+    /// RFC 3463: `(5, 7, 1)`.
+    pub enhanced: (u8, u8, u8),
+    pub text: String,
+    /// For the log only.
+    pub cause: Option<String>,
+}
+
+/// Who brought it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Port 25, a stranger.
+    Mx,
+    /// Authenticated by 587 or 465.
+    Submission(AccountId),
+    /// `sendmail` on this host: the system user's name.
+    Local(String),
+    /// Bounces and warnings of our own.
+    Internal,
+}
+
+/// Where it came from, for Received and the log.
+#[derive(Debug, Clone)]
+pub struct Client {
+    pub origin: Origin,
+    pub address: Option<IpAddr>,
+    /// EHLO argument, already free of control characters.
+    pub helo: String,
+    /// `TLSv1.3 TLS13_AES_256_GCM_SHA384`, for Received.
+    pub tls: Option<String>,
+    /// RFC 3848: SMTP ESMTP ESMTPS ESMTPA ESMTPSA, UTF8SMTP….
+    pub with: &'static str,
+    /// `conn=` of the log.
+    pub conn: String,
+}
+
+/// MAIL's parameters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MailParams {
+    pub size: Option<u64>,
+    pub body_8bit: bool,
+    pub smtputf8: bool,
+    pub ret_full: bool,
+    pub envid: Option<String>,
+}
+
+/// One accepted RCPT.
+#[derive(Debug, Clone)]
+pub struct Recipient {
+    pub address: Address,
+    pub notify: Notify,
+    pub orcpt: Option<String>,
+}
+
+/// MAIL to 250. RSET drops it whole.
+pub struct Transaction {
+    pub id: QueueId,
+    pub client: Client,
+    pub sender: Option<Address>,
+    pub params: MailParams,
+    pub recipients: Vec<Recipient>,
+    pub draft: Draft,
+}
+
+/// The services a session needs; lives as long as the daemon.
+pub struct Mta {
+    pub config: Arc<Live<Config>>,
+    pub accounts: Arc<Accounts>,
+    pub store: Arc<Store>,
+    pub spool: Arc<Spool>,
+    pub dns: Dns,
+}
+
+impl Mta {
+    /// A fresh queue id.
+    pub fn queue_id(&self) -> QueueId {
+        QueueId::new(std::time::SystemTime::now())
+    }
+    /// May this client send as this sender? (own addresses only for submissions; our own domains are not
+    /// forbidden to strangers here, that is for the checks)
+    pub fn mail(&self, client: &Client, sender: Option<&Address>, params: &MailParams) -> Result<(), Refusal> {
+        let _ = (client, sender, params);
+        todo!("mta room")
+    }
+    /// Local, alias, or relay for those who may; 550 5.1.1, 550 5.7.1 (relay), 501 5.1.3 …
+    pub fn rcpt(&self, client: &Client, sender: Option<&Address>, to: &Address) -> Result<(), Refusal> {
+        let _ = (client, sender, to);
+        todo!("mta room")
+    }
+    /// The pipeline. `Ok` only when every recipient's copy is durable (Maildir or spool). The text is for the 250.
+    pub async fn accept(self: &Rc<Self>, transaction: Transaction) -> Result<String, Refusal> {
+        let _ = transaction;
+        todo!("mta room")
+    }
+    /// The queue's loop: reads the spool, attempts what is due, sleeps until the next or until `accept` adds one.
+    /// Returns when `stop` is notified and running attempts have ended.
+    pub async fn run_queue(self: Rc<Self>, ex: Rc<smol::LocalExecutor<'static>>, drain: crate::net::Drain) {
+        let _ = (ex, drain);
+        todo!("mta room")
+    }
+}

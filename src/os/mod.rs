@@ -1,0 +1,1 @@
+//! The operating system: privileges, sandbox, activation, signals. Knows nothing of mail. The only `unsafe`.

@@ -1,0 +1,1 @@
+//! SMTP (RFC 5321): command lines, replies, DATA and BDAT bodies.
