@@ -4,6 +4,8 @@
 //! not validate DNSSEC. `localhost`, 127/8 and ::1 (RFC 6761) are answered inside hickory and never asked;
 //! `/etc/hosts` comes before DNS for addresses.
 
+pub mod stub;
+
 mod runtime;
 pub use runtime::EXECUTOR;
 
@@ -171,11 +173,11 @@ fn no_tls() -> ClientConfig {
 /// What is no name at all does not exist. U-labels are for the caller to convert.
 fn name(text: &str) -> Result<Name, Error> {
     let mut name = Name::from_ascii(text).map_err(|_| Error::NoSuchName)?;
+    // Never with a search domain appended.
+    name.set_fqdn(true);
     if name.is_root() || !text.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(Error::NoSuchName);
     }
-    // Never with a search domain appended.
-    name.set_fqdn(true);
     Ok(name)
 }
 
