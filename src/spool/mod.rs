@@ -311,6 +311,12 @@ impl Prepared {
         &self.entry
     }
 
+    /// More recipients before the commit; durable when it returns. After an error drop it.
+    pub fn add(&mut self, recipients: Vec<Recipient>) -> disk::Result<()> {
+        self.entry.recipients.extend(recipients);
+        disk::replace(&self.tmp("env"), envelope::write(&self.entry).as_bytes(), 0o600)
+    }
+
     /// Puts the entry into the queue; durable when it returns `Ok`. After an error it is not in the queue.
     pub fn commit(mut self) -> disk::Result<Entry> {
         disk::rename(&self.tmp("msg"), &self.path("msg"))?;
