@@ -38,8 +38,8 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Adds what the recipient means. `true`: it named something (else the address is unknown or not ours).
-    pub(super) fn add(&mut self, accounts: &Accounts, to: &spool::Recipient) -> bool {
-        let Resolved::To { accounts: homes, external, .. } = accounts.resolve(&to.address) else { return false };
+    pub(super) fn add(&mut self, mta: &Mta, to: &spool::Recipient) -> bool {
+        let Resolved::To { accounts: homes, external, .. } = mta.resolve(&to.address) else { return false };
         let address = to.address.to_string();
         let original = || Some(to.original.clone().unwrap_or_else(|| format!("rfc822;{address}")));
         for account in homes {
@@ -76,7 +76,7 @@ impl Mta {
         let mut plan = Plan::default();
         for to in recipients {
             let r = spool::Recipient { original: to.orcpt.clone(), notify: to.notify, ..spool::Recipient::new(to.address.clone()) };
-            if !plan.add(&self.accounts, &r) {
+            if !plan.add(self, &r) {
                 plan.queue(r);
             }
         }

@@ -27,14 +27,27 @@ impl Mta {
         }
     }
 
-    pub(super) fn may_send_as(&self, account: &AccountId, address: &Address) -> bool {
+    /// What an address means. Our hostname is always ours: where it is no domain of its own, its mail (`root@` of cron,
+    /// `postmaster@`) is that of the first domain.
+    pub(super) fn resolve(&self, address: &Address) -> Resolved {
+        let found = self.accounts.resolve(address);
+        let config = self.config.get();
+        match config.domains.first() {
+            Some(first) if found == Resolved::NotOurs && address.domain.eq_ignore_ascii_case(&config.hostname) => {
+                self.accounts.resolve(&Address { local: address.local.clone(), domain: first.clone() })
+            }
+            _ => found,
+        }
+    }
+
+    fn may_send_as(&self, account: &AccountId, address: &Address) -> bool {
         self.accounts.may_send_as(account, address)
     }
 
     /// Nothing but [`crate::accounts`] reads the address: `a%b@ours`, `b!a@ours` and `"a@b"@ours` are local parts like
     /// any other, of users who are not there; so no spelling makes us a relay.
     pub(super) fn admit_recipient(&self, client: &Client, to: &Address) -> Result<(), Refusal> {
-        match (self.accounts.resolve(to), &client.origin) {
+        match (self.resolve(to), &client.origin) {
             (Resolved::To { .. }, _) => Ok(()),
             (Resolved::Unknown, _) => Err(Refusal::no_such_user(to)),
             (Resolved::NotOurs, Origin::Mx) => Err(Refusal::relay_denied(to)),

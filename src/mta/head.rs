@@ -1,5 +1,6 @@
 //! What the pipeline must know of a message's header section, in one pass and without keeping the fields.
 
+use crate::message::header;
 use std::ops::Range;
 
 /// A header section longer than this is refused: it would be for a program, not for people.
@@ -47,11 +48,15 @@ impl Head {
     /// `bytes` is the message or its beginning. Total: any bytes have a head.
     pub(super) fn scan(bytes: &[u8]) -> Self {
         let mut head = Self::default();
+        let mut broken = None;
         let mut at = 0;
-        while let Some((name, value, next)) = field(bytes, at) {
-            let whole = at..next;
-            at = next;
-            let Ok(name) = std::str::from_utf8(&bytes[name]) else { continue };
+        for field in header::fields(bytes) {
+            // A line that is no field was passed over. What follows still counts, as readers may pass over it too.
+            if field.whole.start != at {
+                broken.get_or_insert(at);
+            }
+            at = field.whole.end;
+            let Ok(name) = std::str::from_utf8(field.name()) else { continue };
             let name = name.to_ascii_lowercase();
             if let Some(s) = SIGNED.iter().find(|s| **s == name)
                 && !head.signed.contains(s)
@@ -60,50 +65,28 @@ impl Head {
             }
             match name.as_str() {
                 "received" => head.hops += 1,
-                "from" if head.from.len() < 2 => head.from.push(value),
+                "from" if head.from.len() < 2 => head.from.push(field.value.clone()),
                 "date" => head.date = true,
-                "message-id" => head.message_id = Some(text(&bytes[value])),
-                "delivered-to" if head.delivered_to.len() < 100 => head.delivered_to.push(text(&bytes[value])),
-                "return-path" => head.return_path.push(whole),
-                "bcc" => head.bcc.push(whole),
+                "message-id" => head.message_id = Some(text(field.value())),
+                "delivered-to" if head.delivered_to.len() < 100 => head.delivered_to.push(text(field.value())),
+                "return-path" if broken.is_none() => head.return_path.push(field.whole.clone()),
+                "bcc" if broken.is_none() => head.bcc.push(field.whole.clone()),
                 _ => {}
             }
         }
-        head.end = at;
-        head.separated = bytes[at..].starts_with(b"\r\n") || bytes[at..].starts_with(b"\n");
+        head.end = broken.unwrap_or(at);
+        let rest = bytes.get(head.end..).unwrap_or_default();
+        head.separated = rest.starts_with(b"\r\n") || rest.starts_with(b"\n");
         head
     }
 }
 
-/// The field that begins at `at`: its name, its value without the line end, and where the next line begins.
-fn field(bytes: &[u8], at: usize) -> Option<(Range<usize>, Range<usize>, usize)> {
-    let rest = &bytes[at..];
-    let colon = rest.iter().position(|b| !matches!(b, 33..=57 | 59..=126))?;
-    // RFC 5322 §4.5: obsolete syntax has white space before the colon.
-    let blanks = rest[colon..].iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
-    if colon == 0 || rest.get(colon + blanks) != Some(&b':') {
-        return None;
-    }
-    let value = at + colon + blanks + 1;
-    let mut end = value;
-    loop {
-        end = match memchr::memchr(b'\n', &bytes[end..]) {
-            Some(n) => end + n + 1,
-            None => bytes.len(),
-        };
-        if !matches!(bytes.get(end), Some(b' ' | b'\t')) {
-            break;
-        }
-    }
-    let trimmed = bytes[value..end].trim_ascii_end().len();
-    Some((at..at + colon, value..value + trimmed, end))
-}
-
 /// Unfolded and trimmed, for comparing and for the log; bounded.
 fn text(value: &[u8]) -> String {
+    let value = header::unfold(value);
     let value = value.trim_ascii();
     let value = &value[..value.len().min(1000)];
-    String::from_utf8_lossy(value).chars().filter(|c| !matches!(c, '\r' | '\n')).collect()
+    String::from_utf8_lossy(value).into_owned()
 }
 
 #[cfg(test)]
@@ -133,6 +116,7 @@ mod tests {
             (b"hello\r\n", 0, false),
             (b"hello world: x\r\n", 0, false),
             (b": x\r\n", 0, false),
+            (b"A: b\r\ngarbage\r\nC: d\r\n\r\n", 6, false),
             (b" a: b\r\n", 0, false),
             (b"A: b", 4, false),
             (b"A: b\r\n", 6, false),

@@ -5,10 +5,13 @@
 
 mod accept;
 mod admit;
+mod attempt;
+mod bounce;
 mod events;
 mod head;
 mod queue;
 mod refusal;
+mod route;
 pub mod sign;
 mod stamp;
 
@@ -22,6 +25,8 @@ use crate::{
     spool::Spool,
     store::Store,
 };
+use accept::Plan;
+pub use queue::{Verb, Which};
 pub use refusal::Refusal;
 use std::{net::IpAddr, rc::Rc, sync::Arc};
 
@@ -91,12 +96,14 @@ pub struct Mta {
     /// DKIM keys; replaced on reload.
     pub keys: Live<sign::Keys>,
     queue: queue::Table,
+    limits: attempt::Limits,
 }
 
 impl Mta {
     /// Without DKIM keys until `keys` is set.
     pub fn new(config: Arc<Live<Config>>, accounts: Arc<Accounts>, store: Arc<Store>, spool: Arc<Spool>, dns: Dns) -> Rc<Self> {
-        Rc::new(Self { config, accounts, store, spool, dns, keys: Live::new(sign::Keys::default()), queue: queue::Table::default() })
+        let keys = Live::new(sign::Keys::default());
+        Rc::new(Self { config, accounts, store, spool, dns, keys, queue: Default::default(), limits: Default::default() })
     }
     /// A fresh queue id.
     pub fn queue_id(&self) -> QueueId {
@@ -118,9 +125,8 @@ impl Mta {
         self.take(transaction).await.inspect_err(|r| events::refused(&client, Some(&id), "DATA", sender.as_ref(), None, r))
     }
     /// The queue's loop: reads the spool, attempts what is due, sleeps until the next or until `accept` adds one.
-    /// Returns when `stop` is notified and running attempts have ended.
+    /// Returns when the drain starts and running attempts have ended, after 30 seconds at most.
     pub async fn run_queue(self: Rc<Self>, ex: Rc<smol::LocalExecutor<'static>>, drain: crate::net::Drain) {
-        let _ = (ex, drain);
-        todo!("mta room")
+        self.queue_loop(ex, drain).await;
     }
 }
