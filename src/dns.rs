@@ -1,5 +1,7 @@
 //! hickory on smol: an answer, and whether it was signed. Knows nothing of mail.
 
+pub mod stub;
+
 use crate::config;
 use std::{net::IpAddr, rc::Rc};
 
