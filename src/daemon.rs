@@ -81,7 +81,11 @@ impl Rooms {
     }
 
     pub fn smtp(&self, kind: smtpd::Kind) -> Rc<smtpd::Service> {
-        Rc::new(smtpd::Service { mta: self.mta.clone(), tls: self.tls.clone(), kind })
+        let tls = match kind {
+            smtpd::Kind::Mx => self.tls.as_ref().map(Acceptor::without_tickets),
+            smtpd::Kind::Submission => self.tls.clone(),
+        };
+        Rc::new(smtpd::Service { mta: self.mta.clone(), tls, kind })
     }
 
     pub fn imap(&self) -> Rc<imapd::Service> {
@@ -294,9 +298,7 @@ async fn live(ex: Executor, config: Config, secrets: Secrets, listeners: Listene
         for task in tasks {
             task.await;
         }
-        while rooms.limits.active() > 0 {
-            smol::Timer::after(Duration::from_millis(20)).await;
-        }
+        rooms.limits.empty().await;
         true
     };
     let late = async {
