@@ -11,6 +11,7 @@ pub mod dsn;
 pub mod header;
 pub mod mime;
 pub mod outline;
+pub mod search;
 
 mod content;
 mod explain;
