@@ -110,12 +110,18 @@ impl Loader {
                     self.key(source, &format!("{name}.{}", key.get_ref()), &key.span(), value);
                 }
             }
+            _ if SECTIONS.iter().any(|(s, _)| *s == name) => {
+                self.error_at(source, at, format!("{name}: is a section: write [{name}] and its keys below"));
+            }
             (_, DeValue::Table(_)) if find(KEYS, name).is_none() => self.error_at(source, at, format!("[{name}]: {}", unknown_section(name))),
             _ => self.key(source, name, at, value),
         }
     }
 
     fn key(&mut self, source: &Source<'_>, path: &str, at: &Range<usize>, value: &Spanned<DeValue<'_>>) {
+        if path == "routes" {
+            return self.error_at(source, at, "routes: is not a key: did you mean [[route]]?".into());
+        }
         let Some(key) = find(KEYS, path) else {
             return self.error_at(source, at, format!("{path}: {}", unknown_key(path)));
         };
@@ -149,7 +155,7 @@ impl Loader {
                 }
                 None => {
                     let near = nearest(name, ROUTE_KEYS.iter().map(|k| k.path));
-                    let hint = near.map_or("gatepost.conf(5) lists all keys".into(), |n| format!("did you mean {n}?"));
+                    let hint = near.map_or_else(|| "there are to, from, via, tls, user and password-file".into(), |n| format!("did you mean {n}?"));
                     self.error_at(source, &at, format!("route.{name}: is not a key: {hint}"));
                 }
                 Some(key) => {
@@ -325,7 +331,6 @@ fn syntax(message: &str) -> String {
 fn unknown_section(name: &str) -> String {
     match nearest(name, SECTIONS.iter().map(|(s, _)| *s).filter(|s| !s.is_empty())) {
         Some(near) => format!("is not a section: did you mean [{near}]?"),
-        None if name == "routes" => "is not a section: did you mean [[route]]?".into(),
         None => format!("is not a section: there are {}, and [[route]]", sections()),
     }
 }
