@@ -83,7 +83,6 @@ const CASES: &[(&str, &str)] = &[
         "gatepost.conf:4: route.via: \"relay.example\" must name a host and a port: write \"smtp.example.org:587\"",
     ),
     ("[[route]]\nfor = \"x\"", "gatepost.conf:4: route.for: is not a key: there are to, from, via, tls, user and password-file"),
-    ("[[route]]\nform = \"x\"", "gatepost.conf:4: route.form: is not a key: did you mean from?"),
     ("[[route]]\npassword = \"x\"", "gatepost.conf:4: route.password: secrets stand in a file of their own: write password-file = \"relay.secret\""),
     ("[[route]]\nto = \"@outlook.com\"", "gatepost.conf:4: route.to: \"@outlook.com\": write the domain without @"),
     ("[[route]]\ntls = \"yes\"", "gatepost.conf:4: route.tls: must be \"may\", \"require\", \"implicit\" or \"never\", not \"yes\""),
