@@ -59,10 +59,7 @@ impl Loader {
     fn new(file: &Path) -> Self {
         let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
-        let mut config = blank(file);
-        for key in KEYS {
-            set_default(key, &mut config, &folder);
-        }
+        let config = defaults(&file);
         Self { config, problems: Vec::new(), places: HashMap::new(), folder, include: Vec::new() }
     }
 
@@ -235,6 +232,14 @@ impl Source<'_> {
         let before = self.text.as_bytes().get(..at.start).unwrap_or(self.text.as_bytes());
         Place { file: self.file.to_owned(), line: 1 + before.iter().filter(|b| **b == b'\n').count() }
     }
+}
+
+/// Every key at its default.
+pub(super) fn defaults(file: &Path) -> Config {
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    let mut config = blank(file.to_owned());
+    KEYS.iter().for_each(|key| set_default(key, &mut config, folder));
+    config
 }
 
 /// Nothing set yet.

@@ -264,3 +264,16 @@ proptest::proptest! {
         let _ = parse(Path::new("/nonexistent/gatepost.conf"), &text);
     }
 }
+
+#[test]
+fn the_sample_loads() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/gatepost.conf");
+    let (_, problems) = super::load(&file).unwrap();
+    assert_eq!(problems, []);
+    // And what it holds as comments, once they are none.
+    let text = std::fs::read_to_string(&file).unwrap().replace("\n#[", "\n[").replace("\n#to", "\nto").replace("\n#via", "\nvia");
+    let text = text.replace("\n#tls", "\ntls").replace("\n#user", "\nuser").replace("\n#pop3", "\npop3");
+    let (config, problems) = parse(&file, &text.replace("\n#password-file = \"relay.secret\"", "\npassword-file = \"users\"")).unwrap();
+    assert!(problems.iter().all(|p| p.warning));
+    assert_eq!((config.routes.len(), config.listen.pop3.len()), (1, 0));
+}
