@@ -1,9 +1,18 @@
 //! Sockets: listen, [`Wire`] (buffer, TLS, deadlines), limits. Knows no protocol: it is handed a `serve`.
+//!
+//! RFC 3207 §6 (nothing in the clear crosses into TLS), RFC 8446 and RFC 5246 through rustls, RFC 7435
+//! (opportunistic TLS). Single-threaded: everything but the TLS configurations is `!Send`.
 
 pub mod wire;
 pub use wire::{Ended, Wire};
+mod events;
+mod limits;
 pub mod listen;
+mod self_signed;
+mod stream;
 pub mod tls;
+pub use limits::contains;
+pub use self_signed::self_signed;
 
 use event_listener::Event;
 use std::{cell::Cell, rc::Rc};
