@@ -292,3 +292,134 @@ fn unescape(chars: &mut std::str::CharIndices<'_>) -> Option<char> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn entry() -> Entry {
+        let mut failed = Recipient::new(Address::parse("c@d.example").expect("an address"));
+        failed.state = State::Failed("550 5.1.1 no \"such\" user".into());
+        failed.notify = Notify { failure: true, delay: true, ..Notify::default() };
+        failed.original = Some("rfc822;list@b.example".into());
+        failed.remote = Some("mx.d.example".into());
+        failed.notice = true;
+        let mut local = Recipient::new(Address::parse("\"a b\"@b.example").expect("an address"));
+        local.local = true;
+        local.last_error = Some("line\r\nend: 0".into());
+        Entry {
+            id: QueueId::parse("7DK2M9QX4R").expect("an id"),
+            arrived: UNIX_EPOCH + Duration::from_secs(1_764_000_000),
+            sender: Some(Address::parse("a@b.example").expect("an address")),
+            size: 4711,
+            body_8bit: true,
+            smtputf8: false,
+            ret_full: true,
+            envid: Some("QQ 1".into()),
+            recipients: vec![failed, local],
+            attempts: 1,
+            next: UNIX_EPOCH + Duration::from_secs(1_764_000_900),
+            held: false,
+            warned: true,
+        }
+    }
+
+    const TEXT: &str = r#"gatepost-envelope: 1
+id: 7DK2M9QX4R
+arrived: 1764000000
+sender: a@b.example
+size: 4711
+body-8bit: yes
+ret-full: yes
+warned: yes
+envid: "QQ 1"
+attempts: 1
+next: 1764000900
+to: c@d.example failed notice notify=failure,delay orcpt=rfc822;list@b.example remote=mx.d.example reply="550 5.1.1 no \"such\" user"
+to: "\"a b\"@b.example" pending local error="line\u{d}\u{a}end: 0"
+end: 2
+"#;
+
+    #[test]
+    fn the_text_stays_as_it_is() {
+        assert_eq!(write(&entry()), TEXT);
+        assert_eq!(parse(TEXT.as_bytes()), Ok(entry()));
+    }
+
+    /// `(what is replaced, by what, what the error says)`
+    #[test]
+    fn what_is_not_whole_is_refused() {
+        const CASES: &[(&str, &str, &str)] = &[
+            ("end: 2\n", "", "cut short"),
+            ("end: 2", "end: 3", "cut short"),
+            ("end: 2", "end: x", "`end`"),
+            ("end: 2\n", "end: 2\nto: x@y.example pending\n", "after `end:`"),
+            ("gatepost-envelope: 1", "gatepost-envelope: 2", "line 1"),
+            ("size: 4711", "size: -1", "line 5: `size`"),
+            ("size: 4711\n", "", "`size:` is missing"),
+            ("size: 4711\n", "size: 4711\nsize: 1\n", "twice"),
+            ("size: 4711\n", "size: 4711\ncolour: red\n", "unknown key"),
+            ("size: 4711\n", "size: 4711\n\n", "not `key: value`"),
+            ("arrived: 1764000000", "arrived: 99999999999999999999", "`arrived`"),
+            ("arrived: 1764000000", "arrived: 18446744073709551615", "`arrived`"),
+            ("c@d.example failed", "c@d.example bounced", "`to`"),
+            ("c@d.example failed", "failed", "`to`"),
+            ("c@d.example failed", "c@d.example  failed", "`to`"),
+            ("notify=failure,delay", "notify=sometimes", "`to`"),
+            ("reply=\"550", "reply=550", "`to`"),
+            ("user\"\n", "user\n", "`to`"),
+            ("\\u{d}", "\\u{ffffffffff}", "`to`"),
+            ("\\u{d}", "\\x", "`to`"),
+            ("pending local", "pending reply=x local", "`to`"),
+        ];
+        for (from, to, want) in CASES {
+            let text = TEXT.replacen(from, to, 1);
+            assert_ne!(text, TEXT, "{from:?}");
+            let got = parse(text.as_bytes()).expect_err(to);
+            assert!(got.contains(want), "{from:?} → {to:?}: {got:?}");
+        }
+        for n in 0..TEXT.len() - 1 {
+            assert!(parse(&TEXT.as_bytes()[..n]).is_err(), "cut after {n}");
+        }
+        assert!(parse(b"\xff").is_err());
+    }
+
+    fn address() -> impl Strategy<Value = Address> {
+        ("[a-zA-Z0-9 .\"\\\\@é-]{1,12}", "[a-z]{1,8}\\.example").prop_map(|(local, domain)| {
+            let a = Address { local, domain };
+            // Not every string is a local part; what the room of addresses accepts is what comes to us.
+            Address::parse(&a.to_string()).unwrap_or_else(|| Address { local: "x".into(), domain: a.domain })
+        })
+    }
+
+    prop_compose! {
+        fn recipient()(address in address(), original in any::<Option<String>>(), bits in any::<[bool; 6]>(), state in 0..3,
+                       reply in any::<String>(), last_error in any::<Option<String>>(), remote in any::<Option<String>>()) -> Recipient {
+            let [never, success, failure, delay, local, notice] = bits;
+            let state = match state { 0 => State::Pending, 1 => State::Delivered, _ => State::Failed(reply) };
+            Recipient { address, original, notify: Notify { never, success, failure, delay }, state, last_error, remote, local, notice }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(recipients in prop::collection::vec(recipient(), 0..4), sender in prop::option::of(address()),
+                                   bits in any::<[bool; 5]>(), envid in any::<Option<String>>(), times in any::<(u32, u32)>(),
+                                   size in any::<u64>(), attempts in any::<u32>()) {
+            let [body_8bit, smtputf8, ret_full, held, warned] = bits;
+            let at = |s: u32| UNIX_EPOCH + Duration::from_secs(s.into());
+            let e = Entry { id: QueueId::parse("7DK2M9QX4R").expect("an id"), arrived: at(times.0), sender, size, body_8bit, smtputf8, ret_full,
+                            envid, recipients, attempts, next: at(times.1), held, warned };
+            prop_assert_eq!(parse(write(&e).as_bytes()), Ok(e));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in any::<Vec<u8>>(), at in 0..TEXT.len(), b in any::<u8>()) {
+            let _ = parse(&bytes);
+            let mut text = TEXT.as_bytes().to_vec();
+            text[at] = b;
+            let _ = parse(&text);
+        }
+    }
+}

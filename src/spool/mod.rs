@@ -311,6 +311,12 @@ impl Prepared {
         &self.entry
     }
 
+    /// More recipients before the commit; durable when it returns. After an error drop it.
+    pub fn add(&mut self, recipients: Vec<Recipient>) -> disk::Result<()> {
+        self.entry.recipients.extend(recipients);
+        disk::replace(&self.tmp("env"), envelope::write(&self.entry).as_bytes(), 0o600)
+    }
+
     /// Puts the entry into the queue; durable when it returns `Ok`. After an error it is not in the queue.
     pub fn commit(mut self) -> disk::Result<Entry> {
         disk::rename(&self.tmp("msg"), &self.path("msg"))?;
@@ -337,5 +343,143 @@ impl Drop for Prepared {
         for path in [self.path("env"), self.tmp("env"), self.path("msg"), self.tmp("msg")] {
             let _ = disk::remove_file(&path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    /// A folder of its own for each test, removed at the end.
+    struct Dir(PathBuf);
+    impl Dir {
+        fn new(name: &str) -> Self {
+            let d = std::env::temp_dir().join(format!("gatepost-spool-{}-{name}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&d);
+            Self(d)
+        }
+        fn files(&self) -> Vec<String> {
+            let mut f = names(&self.0).expect("readable");
+            f.retain(|n| n.contains('.'));
+            f.sort();
+            f
+        }
+    }
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn entry(id: &str) -> Entry {
+        let now = UNIX_EPOCH + Duration::from_secs(1_764_000_000);
+        Entry {
+            id: QueueId::parse(id).expect("an id"),
+            arrived: now,
+            sender: Address::parse("a@b.example"),
+            size: 0,
+            body_8bit: false,
+            smtputf8: false,
+            ret_full: false,
+            envid: None,
+            recipients: vec![Recipient::new(Address::parse("c@d.example").expect("an address"))],
+            attempts: 0,
+            next: now,
+            held: false,
+            warned: false,
+        }
+    }
+
+    fn put(spool: &Spool, id: &str) -> Entry {
+        spool
+            .prepare(entry(id), b"Received: x\r\n", &Draft::from_bytes(b"A: b\r\n\r\nbody\r\n".to_vec()))
+            .expect("prepared")
+            .commit()
+            .expect("committed")
+    }
+
+    #[test]
+    fn an_entry_lives() {
+        let d = Dir::new("lives");
+        let spool = Spool::open(&d.0).expect("opened");
+        let mut e = put(&spool, "0000000001");
+        assert_eq!(std::fs::read(spool.message(&e.id)).expect("there"), b"Received: x\r\nA: b\r\n\r\nbody\r\n");
+        assert_eq!(e.size, 27);
+        assert_eq!(spool.list().expect("listed"), [e.clone()]);
+        e.recipients[0].state = State::Delivered;
+        e.attempts = 1;
+        spool.update(&e).expect("updated");
+        assert_eq!(spool.load(&e.id).expect("loaded"), Some(e.clone()));
+        assert_eq!(peek(&d.0).expect("peeked"), [e.clone()]);
+        assert_eq!(d.files(), ["0000000001.env", "0000000001.msg"]);
+        spool.remove(&e.id).expect("removed");
+        spool.remove(&e.id).expect("removed again");
+        assert_eq!(spool.load(&e.id).expect("loaded"), None);
+        assert!(d.files().is_empty());
+    }
+
+    #[test]
+    fn a_dropped_entry_leaves_nothing() {
+        let d = Dir::new("dropped");
+        let spool = Spool::open(&d.0).expect("opened");
+        let mut p = spool.prepare(entry("0000000001"), b"", &Draft::new()).expect("prepared");
+        p.add(vec![Recipient::new(Address::parse("e@f.example").expect("an address"))]).expect("added");
+        assert_eq!(names(spool.tmp()).expect("readable").len(), 2);
+        drop(p);
+        assert!(names(spool.tmp()).expect("readable").is_empty() && d.files().is_empty());
+    }
+
+    #[test]
+    fn an_id_is_never_taken_twice() {
+        let d = Dir::new("twice");
+        let spool = Spool::open(&d.0).expect("opened");
+        put(&spool, "0000000001");
+        assert!(spool.prepare(entry("0000000001"), b"", &Draft::new()).is_err());
+        assert_eq!(spool.list().expect("listed").len(), 1);
+    }
+
+    #[test]
+    fn one_daemon_at_a_time() {
+        let d = Dir::new("lock");
+        let spool = Spool::open(&d.0).expect("opened");
+        assert!(Spool::open(&d.0).is_err());
+        drop(spool);
+        assert!(Spool::open(&d.0).is_ok());
+    }
+
+    #[test]
+    fn opening_sweeps_what_is_no_entry_and_nothing_else() {
+        let d = Dir::new("sweep");
+        let spool = Spool::open(&d.0).expect("opened");
+        put(&spool, "0000000001");
+        drop(spool);
+        for name in ["tmp/0000000002.msg", "tmp/0000000002.env", "0000000003.msg", ".0000000001.env.7.tmp", "README.txt", "lower00000.msg"] {
+            std::fs::write(d.0.join(name), "x").expect("written");
+        }
+        let spool = Spool::open(&d.0).expect("opened");
+        assert_eq!(d.files(), ["0000000001.env", "0000000001.msg", "README.txt", "lower00000.msg"]);
+        assert!(names(spool.tmp()).expect("readable").is_empty());
+        assert_eq!(spool.list().expect("listed").len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_set_aside_with_its_message() {
+        let d = Dir::new("aside");
+        let spool = Spool::open(&d.0).expect("opened");
+        for id in ["0000000001", "0000000002", "0000000003", "0000000004"] {
+            put(&spool, id);
+        }
+        std::fs::write(d.0.join("0000000001.env"), "garbage").expect("written");
+        std::fs::copy(d.0.join("0000000004.env"), d.0.join("0000000002.env")).expect("copied");
+        std::fs::remove_file(d.0.join("0000000003.msg")).expect("removed");
+        assert_eq!(peek(&d.0).expect("peeked").len(), 1, "peeking only looks");
+        assert!(!d.0.join("corrupt").exists());
+        let left: Vec<String> = spool.list().expect("listed").iter().map(|e| e.id.to_string()).collect();
+        assert_eq!(left, ["0000000004"]);
+        let mut aside = names(&d.0.join("corrupt")).expect("readable");
+        aside.sort();
+        assert_eq!(aside, ["0000000001.env", "0000000001.msg", "0000000002.env", "0000000002.msg", "0000000003.env"]);
+        assert_eq!(d.files(), ["0000000004.env", "0000000004.msg"]);
     }
 }

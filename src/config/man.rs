@@ -1,0 +1,6 @@
+//! gatepost.conf(5) out of the table.
+
+/// The manual page in roff.
+pub fn man() -> String {
+    String::new()
+}
