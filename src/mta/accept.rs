@@ -16,7 +16,7 @@ use crate::{
     accounts::{AccountId, Accounts, Resolved},
     config::Config,
     disk::Draft,
-    message::{Address, address_list},
+    message::{Address, address_list, dsn},
     spool::{self, Entry, Spool, State},
     store::{self, Store, Target},
 };
@@ -44,7 +44,7 @@ impl Plan {
     pub(super) fn add(&mut self, mta: &Mta, to: &spool::Recipient) -> bool {
         let Resolved::To { accounts: homes, external, .. } = mta.resolve(&to.address) else { return false };
         let address = to.address.to_string();
-        let original = || Some(to.original.clone().unwrap_or_else(|| format!("rfc822;{address}")));
+        let original = || Some(to.original.clone().unwrap_or_else(|| format!("rfc822;{}", dsn::xtext(&address))));
         for account in homes {
             if self.locals.iter().any(|(a, _)| *a == account) {
                 continue;

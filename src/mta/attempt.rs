@@ -131,8 +131,9 @@ impl Mta {
         let warn =
             has_sender && !entry.warned && !config.queue.warn_after.is_zero() && age >= config.queue.warn_after && entry.recipients.iter().any(slow);
         if warn || entry.recipients.iter().any(|r| r.notice) {
-            match bounce::tell(self, config, &entry, warn.then_some(&slow)).await {
-                Ok(()) => {
+            match bounce::tell(self, config, &entry, |r| warn && slow(r)).await {
+                Ok(notice) => {
+                    events::told(&entry, &notice);
                     entry.warned |= warn;
                     entry.recipients.iter_mut().for_each(|r| r.notice = false);
                 }

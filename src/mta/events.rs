@@ -97,6 +97,11 @@ pub(super) fn bounced(id: &QueueId, r: &Recipient) {
         .send();
 }
 
+/// The sender was told; `notice` is the id of the message that says so.
+pub(super) fn told(entry: &Entry, notice: &QueueId) {
+    Line::info("queue", "notice").with("qid", &entry.id).with("to", envelope(entry.sender.as_ref())).with("notice", notice).send();
+}
+
 /// The entry has left the queue.
 pub(super) fn finished(entry: &Entry, age: Duration) {
     Line::info("queue", "removed").with("qid", &entry.id).with("attempts", entry.attempts).with("age", age.as_secs()).send();

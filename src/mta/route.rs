@@ -164,7 +164,7 @@ mod tests {
 
     fn route(to: &[&str], from: &[&str]) -> Route {
         let own = |l: &[&str]| l.iter().map(|s| (*s).to_owned()).collect();
-        Route { to: own(to), from: own(from), via: None, tls: RouteTls::May, user: None, password: None }
+        Route { to: own(to), from: own(from), via: None, tls: RouteTls::May, user: None, password: None, password_file: None }
     }
 
     #[test]
