@@ -142,3 +142,61 @@ fn target(word: &str) -> Result<Target, String> {
 fn local(word: &str) -> Option<String> {
     Address::parse(&format!("{word}@example.org")).map(|a| a.local).filter(|l| !l.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(text: &str) -> String {
+        let (aliases, problems) = parse(text, Path::new("aliases"), &["example.org".into()]);
+        let mut names: Vec<_> = aliases.into_iter().collect();
+        names.sort_by_key(|(_, a)| a.line);
+        let shown = names.iter().map(|(name, a)| {
+            let targets = a.targets.iter().map(|t| match t {
+                Target::Address(a) => a.to_string(),
+                Target::Name(n) => format!("~{n}"),
+            });
+            format!("{}: {name}: {}", a.line, targets.collect::<Vec<_>>().join(" "))
+        });
+        shown.chain(problems.iter().map(ToString::to_string)).collect::<Vec<_>>().join("|")
+    }
+
+    #[test]
+    fn lines() {
+        const CASES: &[(&str, &str)] = &[
+            ("info: alice", "1: info: ~alice"),
+            ("Info@Example.ORG: Alice, bob@example.net,", "1: info@example.org: ~Alice bob@example.net"),
+            ("# comment\ninfo: alice,\r\n\tbob,\n  # within\n carol\n\nsales: info", "2: info: ~alice ~bob ~carol|7: sales: ~info"),
+            ("@example.org: alice", "1: @example.org: ~alice"),
+            ("info: \"alice@example.net\"", "1: info: alice@example.net"),
+            ("info: alice, alice", "1: info: ~alice"),
+            ("alice+lists: bob", "1: alice+lists: ~bob"),
+            ("info", "aliases:1: must be name: target, target"),
+            ("info:", "aliases:1: info: leads nowhere: write info: alice@example.org"),
+            ("  info: alice", "1: info: ~alice"),
+            ("info: alice\nINFO: bob", "1: info: ~alice|aliases:2: info: stands in line 1 already: put all targets there"),
+            ("info@example.com: alice", "aliases:1: info@example.com: example.com is not one of domains: mail to it never comes here"),
+            ("@example.com: alice", "aliases:1: @example.com: example.com is not one of domains: mail to it never comes here"),
+            ("p: |/usr/bin/x", "aliases:1: p: |/usr/bin/x would run a program, and gatepost runs none: let the program fetch the mail by IMAP"),
+            (
+                "p: \"| /usr/bin/x a, b\"",
+                "aliases:1: p: \"| /usr/bin/x a, b\" would run a program, and gatepost runs none: let the program fetch the mail by IMAP",
+            ),
+            ("p: /dev/null", "aliases:1: p: /dev/null is a file, and mail goes to mailboxes only: write an address"),
+            ("p: :include:/x", "aliases:1: p: :include:/x is not supported: write the addresses here, on lines that begin with a space"),
+            ("p: alice # mine", "aliases:1: p: alice # mine: a comment stands on a line of its own"),
+            ("p: a@@b@", "aliases:1: p: a@@b@ is not an address"),
+        ];
+        for (text, want) in CASES {
+            assert_eq!(read(text), *want, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in "(alice|@|example\\.org|:|,|\"|\\\\|#|\\||/| |\\t|\\r?\\n|\\PC){0,40}") {
+            read(&text);
+        }
+    }
+}

@@ -224,19 +224,23 @@ impl Book {
         for (name, line, circle) in self.circles(&names) {
             problem(&config.aliases, line, false, format!("{name}: goes round in a circle: {}", circle.join(" -> ")));
         }
-        if let Some(postmaster) = &self.postmaster
-            && self.domains.contains(&postmaster.domain)
-            && (matches!(self.find(postmaster), Found::Nothing) || self.resolve(postmaster) == Resolved::Unknown)
-        {
-            problem(&config.file, 0, false, format!("postmaster: {postmaster} is neither a user nor an alias"));
-        }
-        let first = self.domains.first().cloned().unwrap_or_default();
-        let post = Address { local: "postmaster".into(), domain: first };
-        if self.resolve(&post) == Resolved::Unknown {
-            problem(&config.users, 0, true, "there is no user yet: gatepost user add alice".into());
-        } else if self.postmaster.is_none() && !matches!(self.find(&post), Found::Alias(..) | Found::Account(..)) {
-            let to = self.first_user(&post.domain).map_or(String::new(), |a| a.to_string());
-            problem(&config.file, 0, true, format!("postmaster: is not set, so {to} gets that mail: set postmaster = \"{to}\""));
+        self.check_postmaster(config, problems);
+    }
+
+    fn check_postmaster(&self, config: &Config, problems: &mut Vec<Problem>) {
+        let mut problem = |file: &Path, warning, text| problems.push(Problem { file: file.to_owned(), line: 0, text, warning });
+        let post = Address { local: "postmaster".into(), domain: self.domains.first().cloned().unwrap_or_default() };
+        match &self.postmaster {
+            Some(to) if self.domains.contains(&to.domain) && matches!(self.find(to), Found::Nothing) => {
+                problem(&config.file, false, format!("postmaster: {to} is neither a user nor an alias"));
+            }
+            Some(_) => {}
+            None if self.users.is_empty() => problem(&config.users, true, "there is no user yet: gatepost user add alice".into()),
+            None => {
+                if let Found::Postmaster(to) = self.find(&post) {
+                    problem(&config.file, true, format!("postmaster: is not set, so {to} gets that mail: set postmaster = \"{to}\""));
+                }
+            }
         }
     }
 

@@ -274,3 +274,97 @@ pub(crate) fn make(scheme: Scheme, password: &str) -> Result<String, String> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Made by crypt(3) and `doveadm pw`; all of `sesame`.
+    const REAL: &[(&str, &str)] = &[
+        ("{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1$rxSnh/R/KhGdoFeAgR+A0g$UYK9NqVxVYcrl4pEulL1qsAc7A1D9VA9FPbE8Ki9PU4", "ARGON2ID"),
+        ("{ARGON2I}$argon2i$v=19$m=32768,t=4,p=1$DJW1JHBO3zuImml+5YoRDg$/kYJsYHlaIWNF/BleQnGtRFuUTBetVYRykkhzZE4//U", "ARGON2I"),
+        ("{SHA512-CRYPT}$6$rJSQNF1or0LpoMfV$1KqGZLUv6Vb1qLtMgRQOxpgwFbPUL2nOrUISrhJZr9p22eDlpbB.gaYLVmo.jlE7ANgKA0p5ycwWYqoHbVt6G1", "SHA512-CRYPT"),
+        ("{SHA256-CRYPT}$5$qOevg1q09t30oQF6$6admcZrfdpen86IEi3r8KpQm9tvk5qR.dDCUjtN.y.9", "SHA256-CRYPT"),
+        ("{BLF-CRYPT}$2y$05$Tpo6yf3ehPgsRe3/s/X.cu2YOVb0nHg.NWbDTdP7wTIzeDT9Lh6h6", "BLF-CRYPT"),
+        ("{blf-crypt}$2y$05$Tpo6yf3ehPgsRe3/s/X.cu2YOVb0nHg.NWbDTdP7wTIzeDT9Lh6h6", "BLF-CRYPT"),
+        ("{CRYPT}$2y$05$4Pb/CGoHwtLMQGwjj/XfcOc4zJwFCD8GSHUDuiSZNTCtVBKvNcPC2", "BLF-CRYPT"),
+        ("$2b$05$abcdefghijklmnopqrstuuKcS.CYWVYVaLiiCKrrc0A5s3mGesJ9O", "BLF-CRYPT"),
+        ("{CRYPT}$y$j9T$F5Jx5fExrKuPp53xLKQ..1$2XG8TbeFGEUHepjXSRRwTEN/pknneEfp/PquC6DSDN4", "CRYPT"),
+        ("$y$j9T$F5Jx5fExrKuPp53xLKQ..1$2XG8TbeFGEUHepjXSRRwTEN/pknneEfp/PquC6DSDN4", "CRYPT"),
+        ("$6$saltstring$zw6YcBRuwlGueZoWIkK6CRJbQmJbhVf1zPxCfDBsJpbBlxfJ610F8Vp0i93QFh0AmoYe0z/GrJISxBfRQSsGe1", "SHA512-CRYPT"),
+        ("$6$rounds=10000$saltsalt$YWCT9GRLWj4AMT7mYes9xDgvd3f5YUZbCzHbsKtuqGxLUpAszsArDy2zWyjfO/w3EKdMflI9Z7ck97BCxjypw.", "SHA512-CRYPT"),
+        ("{CRYPT}$5$rounds=1400$anotherlongsalt$.88jQHAt1ZAxBcyFzhur7uTIalNAMn1VYv7s2l/a6l1", "SHA256-CRYPT"),
+        (
+            "{SCRAM-SHA-256}4096,3z1rqBIazJXLQK3kOQMd+A==,YNSuhcj0aqFu7E0g39Jle5SNzO1bvQj9Qs1AcCJ5Q8s=,K6Ge4YuCT6mj8WQur3CmL8hhzOCmPoG9f6aEVgC6jNI=",
+            "SCRAM-SHA-256",
+        ),
+        ("{PLAIN}sesame", "PLAIN"),
+    ];
+
+    #[test]
+    fn verifies_what_others_hashed() {
+        for (text, name) in REAL {
+            let stored = Stored::parse(text).unwrap_or_else(|e| panic!("{text}: {e}"));
+            assert_eq!(stored.name(), *name, "{text}");
+            assert!(stored.verify("sesame"), "{text}");
+            assert!(!stored.verify("Sesame") && !stored.verify(""), "{text}");
+            assert!(!format!("{stored:?}").contains("$") && !format!("{stored:?}").contains("sesame"));
+        }
+    }
+
+    #[test]
+    fn a_password_beyond_ascii_is_tried_as_typed_and_prepared() {
+        // crypt(3) of the UTF-8 bytes; U+00FC typed as one character or as u and U+0308.
+        let typed = Stored::parse("$6$saltstring$mZ2kqPm0Zn/B5PNupd1SAQ3j6ZusGkgxvor.fQY5620WwBO9fDAq175.O7ZZ0seU7LL5xXfmpHR5Ixsatdqrt/").unwrap();
+        assert!(typed.verify("Gem\u{fc}se") && typed.verify("Gemu\u{308}se") && !typed.verify("Gemuse"));
+        let ours = Stored::parse(&make(Scheme::ScramSha256, "Gemu\u{308}se").unwrap()).unwrap();
+        assert!(ours.verify("Gem\u{fc}se") && ours.verify("Gemu\u{308}se"));
+    }
+
+    #[test]
+    fn verifies_what_it_makes() {
+        for (name, scheme) in SCHEMES {
+            let text = make(*scheme, "sesame").unwrap();
+            assert!(text.starts_with(&format!("{{{name}}}")), "{text}");
+            let stored = Stored::parse(&text).unwrap_or_else(|e| panic!("{text}: {e}"));
+            assert!(stored.verify("sesame") && !stored.verify("sesame "), "{text}");
+            assert_ne!(text, make(*scheme, "sesame").unwrap(), "a salt of its own each time");
+        }
+    }
+
+    #[test]
+    fn says_what_to_write_instead() {
+        const CASES: &[(&str, &str)] = &[
+            ("", "the password has no {SCHEME}"),
+            ("sesame", "the password has no {SCHEME}"),
+            ("{SSHA256}PqPyvu", "{SSHA256} is not supported: ARGON2ID, ARGON2I, SHA512-CRYPT"),
+            ("{MD5-CRYPT}$1$abc$sKfFU11LnpAPFKwjSiE7b1", "{MD5-CRYPT} is not supported"),
+            ("$1$abc$sKfFU11LnpAPFKwjSiE7b1", "$1$ (MD5) can be guessed too fast"),
+            ("$7$abc", "crypt method $7$ is not supported"),
+            ("{CRYPT}abJnggxhB/yWI", "is not a crypt(3) hash"),
+            ("{PLAIN}", "the password is empty"),
+            ("{ARGON2ID}$6$x$y", "what follows {ARGON2ID} is no such hash"),
+            ("{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1$rxSnh/R/KhGdoFeAgR+A0g", "the Argon2 hash is not whole"),
+            (
+                "{ARGON2ID}$argon2id$v=19$m=4294967295,t=3,p=1$rxSnh/R/KhGdoFeAgR+A0g$UYK9NqVxVYcrl4pEulL1qsAc7A1D9VA9FPbE8Ki9PU4",
+                "this Argon2 hash needs",
+            ),
+            ("$6$saltstring$zw6YcBRuwlGueZoWIkK6CRJbQmJbhVf1zPx", "the SHA-crypt hash is not whole"),
+            ("$6$saltstring$", "the SHA-crypt hash is not whole"),
+            ("$6$rounds=999999999$saltsalt$YWCT", "SHA-crypt rounds must be"),
+            ("$2y$05$short", "the bcrypt hash is not whole"),
+            ("$2y$31$abcdefghijklmnopqrstuuKcS.CYWVYVaLiiCKrrc0A5s3mGesJ9O", "bcrypt cost 31"),
+            ("$y$j9T$F5Jx5fExrKuPp53xLKQ..1$", "the yescrypt hash is not whole"),
+            ("$y$jlT$F5Jx5fExrKuPp53xLKQ..1$2XG8TbeFGEUHepjXSRRwTEN/pknneEfp/PquC6DSDN4", "the yescrypt parameters"),
+            ("{SCRAM-SHA-256}4096,3z1rqBIazJXLQK3kOQMd+A==", "after {SCRAM-SHA-256} stand"),
+            ("{SCRAM-SHA-256}0,AA==,AA==,AA==", "after {SCRAM-SHA-256} stand"),
+            ("{SCRAM", "the password has no {SCHEME}"),
+        ];
+        for (text, want) in CASES {
+            let error = Stored::parse(text).unwrap_err();
+            assert!(error.starts_with(want), "{text}: {error}");
+        }
+        assert_eq!(Stored::parse("!"), Ok(Stored::Locked));
+        assert!(!Stored::Locked.verify("!"));
+    }
+}

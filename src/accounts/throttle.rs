@@ -127,3 +127,101 @@ fn level(end: Option<&Instant>, limit: u32, now: Instant) -> u32 {
     let left = end.map_or(Duration::ZERO, |end| end.saturating_duration_since(now));
     u32::try_from(left.as_nanos().div_ceil(cost(limit).as_nanos().max(1))).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(text: &str) -> Option<Net> {
+        Some(Net::of(text.parse().unwrap()))
+    }
+
+    fn id(name: &str) -> AccountId {
+        AccountId(name.into())
+    }
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn an_address_is_stopped_and_forgiven() {
+        let (mut t, now, alice) = (Throttle::default(), Instant::now(), id("alice@example.org"));
+        for n in 0..10 {
+            assert!(!t.is_full(net("192.0.2.1"), &alice, 10, now), "{n}");
+            t.charge(net("192.0.2.1"), &id(&format!("{n}@example.org")), 10, now);
+        }
+        assert!(t.is_full(net("192.0.2.1"), &alice, 10, now));
+        assert!(!t.is_full(net("192.0.2.2"), &alice, 10, now));
+        // A tenth of half an hour is one guess.
+        assert!(t.is_full(net("192.0.2.1"), &alice, 10, now + 2 * MINUTE));
+        assert!(!t.is_full(net("192.0.2.1"), &alice, 10, now + 3 * MINUTE));
+        t.charge(net("192.0.2.1"), &alice, 10, now + 3 * MINUTE);
+        assert!(t.is_full(net("192.0.2.1"), &alice, 10, now + 3 * MINUTE));
+        assert_eq!(t.delay(net("192.0.2.1"), &alice, 10, now + 60 * MINUTE), FIRST_DELAY);
+    }
+
+    #[test]
+    fn an_ipv6_host_is_its_64_and_a_mapped_one_is_ipv4() {
+        assert_eq!(net("2001:db8:1:2::1"), net("2001:db8:1:2:ffff::"));
+        assert_ne!(net("2001:db8:1:2::1"), net("2001:db8:1:3::1"));
+        assert_eq!(net("::ffff:192.0.2.1"), net("192.0.2.1"));
+    }
+
+    #[test]
+    fn an_account_is_guarded_against_many_addresses_but_not_against_its_own() {
+        let (mut t, now, alice) = (Throttle::default(), Instant::now(), id("alice@example.org"));
+        t.welcome(net("198.51.100.1"), &alice, now);
+        for n in 0..100u8 {
+            t.charge(net(&format!("192.0.2.{n}")), &alice, 10, now);
+        }
+        assert!(t.is_full(net("203.0.113.1"), &alice, 10, now) && t.is_full(None, &alice, 10, now));
+        assert!(!t.is_full(net("203.0.113.1"), &id("bob@example.org"), 10, now));
+        assert!(!t.is_full(net("198.51.100.1"), &alice, 10, now));
+        assert!(t.is_full(net("198.51.100.1"), &alice, 10, now + KNOWN_FOR) == t.is_full(None, &alice, 10, now + KNOWN_FOR));
+    }
+
+    #[test]
+    fn a_right_password_takes_back_its_own_charge_only() {
+        let (mut t, now, alice) = (Throttle::default(), Instant::now(), id("alice@example.org"));
+        for _ in 0..9 {
+            t.charge(net("192.0.2.1"), &id("bob@example.org"), 10, now);
+        }
+        for _ in 0..50 {
+            t.charge(net("192.0.2.1"), &alice, 10, now);
+            t.refund(net("192.0.2.1"), &alice, 10, now);
+        }
+        assert!(!t.is_full(net("192.0.2.1"), &alice, 10, now));
+        t.charge(net("192.0.2.1"), &id("bob@example.org"), 10, now);
+        assert!(t.is_full(net("192.0.2.1"), &alice, 10, now));
+    }
+
+    #[test]
+    fn answers_come_later_with_each_guess() {
+        let (mut t, now, alice) = (Throttle::default(), Instant::now(), id("alice@example.org"));
+        let delays: Vec<u128> = (0..7)
+            .map(|_| {
+                t.charge(net("192.0.2.1"), &alice, 10, now);
+                t.delay(net("192.0.2.1"), &alice, 10, now).as_millis()
+            })
+            .collect();
+        assert_eq!(delays, [250, 500, 1000, 2000, 4000, 4000, 4000]);
+    }
+
+    #[test]
+    fn networks() {
+        const CASES: &[(&str, u8, &str, bool)] = &[
+            ("192.0.2.0", 24, "192.0.2.77", true),
+            ("192.0.2.0", 24, "192.0.3.1", false),
+            ("192.0.2.0", 24, "::ffff:192.0.2.77", true),
+            ("0.0.0.0", 0, "203.0.113.1", true),
+            ("0.0.0.0", 0, "2001:db8::1", false),
+            ("::", 0, "2001:db8::1", true),
+            ("2001:db8::", 32, "2001:db8:ffff::1", true),
+            ("2001:db8::", 32, "2001:db9::1", false),
+            ("::1", 128, "::1", true),
+            ("127.0.0.1", 32, "127.0.0.2", false),
+        ];
+        for (network, bits, address, want) in CASES {
+            assert_eq!(contains(&[(network.parse().unwrap(), *bits)], address.parse().unwrap()), *want, "{address} in {network}/{bits}");
+        }
+    }
+}

@@ -116,3 +116,62 @@ fn extra(fields: &str, warn: &mut dyn FnMut(String)) -> Result<Option<u64>, Stri
     }
     Ok(quota)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(text: &str, domains: &[&str]) -> (Vec<String>, Vec<String>) {
+        let domains: Vec<String> = domains.iter().map(|d| (*d).to_owned()).collect();
+        let (users, problems) = parse(text, Path::new("users"), &domains);
+        (users.iter().map(|(id, u)| format!("{id} {} {:?}", u.stored.name(), u.quota)).collect(), problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn lines() {
+        const CASES: &[(&str, &str)] = &[
+            ("alice@example.org:{CRYPT}!", "users:1: alice@example.org: is not a crypt(3) hash: it would begin with $y$, $6$, $5$ or $2y$"),
+            ("alice@example.org:!", "alice@example.org locked None"),
+            ("Alice@EXAMPLE.org:*:quota=2G\r\n", "alice@example.org locked Some(2147483648)"),
+            ("# comment\n\n  # another\n alice :!", "alice@example.org locked None"),
+            ("alice:!::::::", "alice@example.org locked None"),
+            ("alice:!::::::userdb_quota_rule=*:storage=1M", "alice@example.org locked Some(1048576)"),
+            ("alice:!::::::userdb_quota_storage_size=1M", "alice@example.org locked Some(1048576)"),
+            (
+                "alice:!:1000:1000::/home/alice::",
+                "alice@example.org locked None|users:1: warning: fields after the password are ignored: gatepost keeps all mail under its own user and folder",
+            ),
+            ("alice", "users:1: must be alice@example.org:{SCHEME}hash"),
+            (":!", "users:1: : is not an address: write alice@example.org"),
+            ("alice@example.com:!", "users:1: alice@example.com: example.com is not one of domains: add it there, or remove this line"),
+            ("../etc:!", "users:1: ../etc: is not an address: write alice@example.org"),
+            ("a/b:!", "users:1: a/b: cannot name a mailbox: letters, digits and . _ + - = ~ up to 64 bytes, no dot in front"),
+            ("alice:!:quotta=1G", "users:1: alice@example.org: quotta is not a field: there is quota=2G"),
+            ("alice:!:quota=lots", "users:1: alice@example.org: quota=lots is not a size: write quota=2G"),
+            ("alice:!:quota=1G:quota=2G", "users:1: alice@example.org: the quota is given twice"),
+            (
+                "alice:!\nALICE@example.org:!",
+                "alice@example.org locked None|users:2: alice@example.org: stands in line 1 already: remove one of them",
+            ),
+            (
+                "alice:{PLAIN}x",
+                "alice@example.org PLAIN None|users:1: warning: alice@example.org: the password stands here in plain text: \
+                 gatepost user passwd alice@example.org hashes it",
+            ),
+        ];
+        for (text, want) in CASES {
+            let (users, problems) = read(text, &["example.org"]);
+            assert_eq!([users, problems].concat().join("|"), *want, "{text}");
+        }
+        let (_, problems) = read("alice:!", &["example.org", "example.net"]);
+        assert_eq!(problems, ["users:1: alice: lacks its domain: write alice@example.org"]);
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in "(alice|@|example\\.org|:|\\{PLAIN\\}|\\$6\\$|\\$y\\$|\\{SCRAM-SHA-256\\}|,|=|quota|\\r?\\n|\\PC){0,40}") {
+            read(&text, &["example.org"]);
+        }
+    }
+}

@@ -26,7 +26,7 @@ impl Session {
         };
         self.must_be_last()?;
         match self.exchange(known, initial).await? {
-            Ok(credentials) => self.login(&credentials, mechanism).await,
+            Ok(credentials) => self.login(&credentials, known.name()).await,
             Err(reply) => Ok(reply),
         }
     }

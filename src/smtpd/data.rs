@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     disk::Draft,
-    proto::smtp::{Body, Chunks, Reply},
+    proto::smtp::{Body, Reply},
 };
 
 /// Of a message that is refused already, so much more is read to let the client come to its end and hear why

@@ -1,7 +1,7 @@
 //! EHLO, HELO, HELP, STARTTLS.
 
 use super::session::{Hello, Session, Stop};
-use crate::proto::smtp::{Framer, Reply};
+use crate::proto::smtp::Reply;
 
 impl Session {
     /// RFC 5321 §4.1.1.1; §4.1.4: a later one is a RSET as well.
