@@ -66,7 +66,7 @@ pub(super) fn verb(id: &QueueId, verb: Verb) {
 }
 
 /// A remote host took it.
-pub(super) fn sent(id: &QueueId, r: &Recipient, reply: &str) {
+pub(super) fn sent(id: &QueueId, r: &Recipient, reply: &dyn Display) {
     Line::info("queue", "sent")
         .with("qid", id)
         .with("to", format!("<{}>", r.address))
