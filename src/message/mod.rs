@@ -3,4 +3,18 @@
 //! Knows neither IMAP nor SMTP nor the disk. Nothing here recurses on input, and nothing panics on any bytes.
 
 pub mod address;
+pub mod address_list;
+pub mod date;
+pub mod decode;
+pub mod header;
+pub mod mime;
+
+mod content;
+mod scan;
+mod section;
+mod words;
+
 pub use address::Address;
+pub use address_list::{Listed, Mailbox, header_addresses};
+pub use date::DateTime;
+pub use mime::{Part, Section, Shape, Structure};
