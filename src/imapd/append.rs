@@ -54,20 +54,30 @@ impl Session {
             self.bye("Cannot go on after this.").await?;
             return Ok(Done::bad("One message at a time."));
         }
-        let folder = folder?;
+        let (folder, draft) = (folder?, draft?);
         if append.size == 0 {
             return Ok(Done::no("CANNOT", "There is no message."));
         }
         let (uid_validity, uid) = self.file(folder, draft, append).await?;
         Ok(Done::ok_code(format!("APPENDUID {uid_validity} {uid}"), "Appended."))
     }
-    /// The octets of the message, or nothing of them when they are not to be kept.
-    async fn receive(&mut self, size: u64, keep: bool) -> Result<Draft, Stop> {
-        let mut draft = Draft::new();
+    /// The octets of the message. All of them are read whatever happens: what is left on the wire would be taken
+    /// for commands.
+    async fn receive(&mut self, size: u64, mut keep: bool) -> Result<store::Result<Draft>, Ended> {
+        let (mut draft, mut failure) = (Draft::new(), None);
         let mut left = size;
         while left > 0 {
             let tail = &mut draft;
-            let got = self.wire.next_undisturbed(PATIENCE, |b| take(b, left, |part| if keep { tail.push(part) })).await?;
+            let got = self
+                .wire
+                .next_undisturbed(PATIENCE, |b| {
+                    take(b, left, |part| {
+                        if keep {
+                            tail.push(part)
+                        }
+                    })
+                })
+                .await?;
             left -= got;
             if draft.wants_spill() {
                 let dir = self.config.state.clone();
@@ -77,10 +87,12 @@ impl Session {
                 })
                 .await;
                 draft = back;
-                done.map_err(store::Error::from)?;
+                if let Err(e) = done {
+                    (draft, keep, failure) = (Draft::new(), false, Some(e));
+                }
             }
         }
-        Ok(draft)
+        Ok(failure.map_or(Ok(draft), |e| Err(e.into())))
     }
     async fn file(&mut self, folder: Arc<Folder>, draft: Draft, append: Append) -> Result<(u32, u32), Stop> {
         let (flags, keywords) = flags::split(&append.flags);

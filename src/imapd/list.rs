@@ -5,17 +5,13 @@ use super::{
     session::{Done, Outcome, Session, job},
 };
 use crate::{
-    proto::imap::{
-        list::List,
-        mailbox, response,
-    },
+    proto::imap::{list::List, mailbox, response},
     store::{Error, Home, Listed, Result},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
 /// RFC 6154: by name, as `Home::prepare` makes them.
-const SPECIAL: [(&str, &str); 5] =
-    [("Archive", "\\Archive"), ("Drafts", "\\Drafts"), ("Junk", "\\Junk"), ("Sent", "\\Sent"), ("Trash", "\\Trash")];
+const SPECIAL: [(&str, &str); 5] = [("Archive", "\\Archive"), ("Drafts", "\\Drafts"), ("Junk", "\\Junk"), ("Sent", "\\Sent"), ("Trash", "\\Trash")];
 
 fn special_use(name: &str) -> Option<&'static str> {
     SPECIAL.iter().find(|(n, _)| *n == name).map(|(_, attribute)| *attribute)
@@ -167,15 +163,23 @@ mod tests {
 
     fn home() -> (Vec<Listed>, Vec<String>) {
         let f = |name: &str, selectable, subscribed, children| Listed { name: name.into(), selectable, subscribed, children };
-        let listed =
-            vec![f("INBOX", true, true, false), f("Sent", true, false, false), f("a", false, false, true), f("a/b", true, true, false), f("z", true, false, false)];
+        let listed = vec![
+            f("INBOX", true, true, false),
+            f("Sent", true, false, false),
+            f("a", false, false, true),
+            f("a/b", true, true, false),
+            f("z", true, false, false),
+        ];
         (listed, vec!["INBOX".into(), "a/b".into(), "lost/one".into()])
     }
 
     #[test]
     fn lists() {
         const CASES: &[(&str, &[&str])] = &[
-            ("\"\" *", &["INBOX \\HasNoChildren", "Sent \\HasNoChildren \\Sent", "a \\Noselect \\HasChildren", "a/b \\HasNoChildren", "z \\HasNoChildren"]),
+            (
+                "\"\" *",
+                &["INBOX \\HasNoChildren", "Sent \\HasNoChildren \\Sent", "a \\Noselect \\HasChildren", "a/b \\HasNoChildren", "z \\HasNoChildren"],
+            ),
             ("\"\" %", &["INBOX \\HasNoChildren", "Sent \\HasNoChildren \\Sent", "a \\Noselect \\HasChildren", "z \\HasNoChildren"]),
             ("a/ %", &["a/b \\HasNoChildren"]),
             ("\"\" (a z)", &["a \\Noselect \\HasChildren", "z \\HasNoChildren"]),

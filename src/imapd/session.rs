@@ -1,9 +1,6 @@
 //! One client: greeting, the loop over its commands, goodbye.
 
-use super::{
-    Service, commands, events, refusal,
-    view::View,
-};
+use super::{Service, commands, events, refusal, view::View};
 use crate::{
     accounts::AccountId,
     config::Config,
@@ -320,10 +317,41 @@ mod tests {
     #[test]
     fn every_command_has_its_rule() {
         for text in [
-            "CAPABILITY", "NOOP", "LOGOUT", "ID NIL", "STARTTLS", "AUTHENTICATE PLAIN", "LOGIN a b", "ENABLE X", "SELECT a", "EXAMINE a", "CREATE a",
-            "DELETE a", "RENAME a b", "SUBSCRIBE a", "UNSUBSCRIBE a", "LIST \"\" *", "LSUB \"\" *", "NAMESPACE", "STATUS a (MESSAGES)", "IDLE", "CHECK",
-            "CLOSE", "UNSELECT", "EXPUNGE", "UID EXPUNGE 1", "SEARCH ALL", "UID SEARCH ALL", "FETCH 1 UID", "UID FETCH 1 UID", "STORE 1 FLAGS ()",
-            "UID STORE 1 FLAGS ()", "COPY 1 a", "UID COPY 1 a", "MOVE 1 a", "UID MOVE 1 a",
+            "CAPABILITY",
+            "NOOP",
+            "LOGOUT",
+            "ID NIL",
+            "STARTTLS",
+            "AUTHENTICATE PLAIN",
+            "LOGIN a b",
+            "ENABLE X",
+            "SELECT a",
+            "EXAMINE a",
+            "CREATE a",
+            "DELETE a",
+            "RENAME a b",
+            "SUBSCRIBE a",
+            "UNSUBSCRIBE a",
+            "LIST \"\" *",
+            "LSUB \"\" *",
+            "NAMESPACE",
+            "STATUS a (MESSAGES)",
+            "IDLE",
+            "CHECK",
+            "CLOSE",
+            "UNSELECT",
+            "EXPUNGE",
+            "UID EXPUNGE 1",
+            "SEARCH ALL",
+            "UID SEARCH ALL",
+            "FETCH 1 UID",
+            "UID FETCH 1 UID",
+            "STORE 1 FLAGS ()",
+            "UID STORE 1 FLAGS ()",
+            "COPY 1 a",
+            "UID COPY 1 a",
+            "MOVE 1 a",
+            "UID MOVE 1 a",
         ] {
             let command = Tagged::parse(format!("a {text}").as_bytes()).expect(text).command;
             assert!(commands::rule_of(command.verb()).is_some(), "{text}");

@@ -2,14 +2,10 @@
 
 use super::{
     flags,
-    session::{Done, Outcome, Session, job},
+    session::{Done, Outcome, Session, Stop, job},
 };
 use crate::{
-    proto::imap::{
-        Flag, SequenceSet,
-        command::Change,
-        response::Fetch,
-    },
+    proto::imap::{Flag, SequenceSet, command::Change, response::Fetch},
     store::{FlagOp, Flags, Folder, KeywordBits, Meta, ModSeq, Result, Uid},
 };
 use std::sync::Arc;
@@ -87,7 +83,14 @@ impl Session {
         }
         Ok(Done::ok("Done."))
     }
-    async fn tell_stored(&mut self, request: &Request, stored: &[Stored], keywords: &[String], silent: bool, uid: bool) -> Result<(), super::session::Stop> {
+    async fn tell_stored(
+        &mut self,
+        request: &Request,
+        stored: &[Stored],
+        keywords: &[String],
+        silent: bool,
+        uid: bool,
+    ) -> std::result::Result<(), Stop> {
         let view = self.view()?;
         let bits = request.keywords.iter().filter_map(|k| flags::keyword_bit(k, keywords)).fold(0, |a, b| a | b);
         let mut out = Vec::new();
