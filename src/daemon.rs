@@ -6,17 +6,21 @@
 use crate::{
     accounts::Accounts,
     config::{self, Config, Live, Problem},
-    control, dns::{self, Dns},
+    dns::{self, Dns},
     imapd,
     journal::Line,
-    mta::Mta,
+    mta::{Mta, sign},
     net::{Drain, listen, tls::Acceptor},
-    os, pop3d, smtpd,
+    os::{
+        self,
+        sockets::{Activated, Taken},
+    },
+    pop3d, smtpd,
     spool::Spool,
     store::Store,
 };
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::TcpListener,
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
@@ -69,8 +73,11 @@ impl Rooms {
         let spool = Arc::new(Spool::open(&config.state.join("spool")).map_err(|e| e.to_string())?);
         let dns = Dns::new(&config.dns)?;
         let config = Arc::new(Live::new(config));
-        let mta = Mta::new(config.clone(), secrets.accounts.clone(), store.clone(), spool, dns)?;
-        Ok(Self { config, accounts: secrets.accounts, store, mta: Rc::new(mta), tls: secrets.tls, drain: Drain::new(), limits: listen::Limits::default() })
+        let mta = Mta::new(config.clone(), secrets.accounts.clone(), store.clone(), spool, dns);
+        let (keys, problems) = sign::Keys::load(&config.get().state.join("keys"));
+        warn(&problems);
+        mta.keys.set(keys);
+        Ok(Self { config, accounts: secrets.accounts, store, mta, tls: secrets.tls, drain: Drain::new(), limits: listen::Limits::default() })
     }
 
     pub fn smtp(&self, kind: smtpd::Kind) -> Rc<smtpd::Service> {
@@ -105,8 +112,12 @@ impl Rooms {
                 Port::Submission | Port::Submissions => {
                     listen::serve(ex, listener, name, tls, config, limits, smtpd::BUSY, drain, move |w| smtpd::serve(submission.clone(), w)).await;
                 }
-                Port::Imap | Port::Imaps => listen::serve(ex, listener, name, tls, config, limits, imapd::BUSY, drain, move |w| imapd::serve(imap.clone(), w)).await,
-                Port::Pop3 | Port::Pop3s => listen::serve(ex, listener, name, tls, config, limits, pop3d::BUSY, drain, move |w| pop3d::serve(pop3.clone(), w)).await,
+                Port::Imap | Port::Imaps => {
+                    listen::serve(ex, listener, name, tls, config, limits, imapd::BUSY, drain, move |w| imapd::serve(imap.clone(), w)).await
+                }
+                Port::Pop3 | Port::Pop3s => {
+                    listen::serve(ex, listener, name, tls, config, limits, pop3d::BUSY, drain, move |w| pop3d::serve(pop3.clone(), w)).await
+                }
             }
         }
     }
@@ -119,8 +130,9 @@ impl Rooms {
         let old = self.config.get();
         let config = smol::unblock(move || {
             let (config, warnings) = config::load(&file).map_err(|p| lines(&p))?;
-            if let Some(tls) = &tls {
-                tls.check(&config.tls)?;
+            // Tried before anything changes: users must not be new while the certificate is refused.
+            if tls.is_some() {
+                Acceptor::load(&config.tls)?;
             }
             let more = accounts.reload(&config).map_err(|p| lines(&p))?;
             if let Some(tls) = &tls {
@@ -134,10 +146,20 @@ impl Rooms {
         for key in needs_restart(&old, &config) {
             Line::warn("daemon", "reload").with("key", key).with("note", "takes effect at the next restart").send();
         }
-        let kept = Config { listen: old.listen.clone(), state: old.state.clone(), run: old.run.clone(), user: old.user.clone(), dns: old.dns.clone(), ..config };
+        let kept = Config {
+            listen: old.listen.clone(),
+            state: old.state.clone(),
+            run: old.run.clone(),
+            user: old.user.clone(),
+            dns: old.dns.clone(),
+            ..config
+        };
         self.config.set(kept);
-        let mta = self.mta.clone();
-        mta.reload_keys().await
+        let keys = self.config.get().state.join("keys");
+        let (keys, problems) = smol::unblock(move || sign::Keys::load(&keys)).await;
+        warn(&problems);
+        self.mta.keys.set(keys);
+        Ok(())
     }
 }
 
@@ -204,43 +226,37 @@ impl Listeners {
             (Port::Pop3, &l.pop3),
             (Port::Pop3s, &l.pop3s),
         ];
-        let mut passed = os::sockets::Activated::take();
+        let mut passed = Activated::from_env().map_err(|e| format!("sockets from systemd: {e}"))?;
         let mut bound = Vec::new();
         for (port, addresses) in wanted {
             for address in addresses {
-                let listener = match passed.tcp(*address) {
-                    Some(l) => l,
-                    None => listen::bind(*address).map_err(|e| bind_failed(port, *address, &e))?,
+                let listener = match passed.take(*address) {
+                    Taken::Listener(l) => l,
+                    Taken::Covered => continue,
+                    Taken::Nothing => listen::bind(*address).map_err(|e| format!("listen.{}: {e}", port.name()))?,
                 };
                 bound.push((port, listener));
             }
         }
+        for address in passed.unused() {
+            Line::warn("daemon", "activation").with("address", address).with("note", "passed by systemd, but not in [listen]: closed").send();
+        }
         Ok(Self(bound))
     }
-}
-
-fn bind_failed(port: Port, address: SocketAddr, e: &std::io::Error) -> String {
-    let advice = match e.kind() {
-        std::io::ErrorKind::PermissionDenied => "ports below 1024 need root or CAP_NET_BIND_SERVICE (the systemd unit gives it); or set a high port in [listen]",
-        std::io::ErrorKind::AddrInUse => "another program listens there; `ss -ltnp` shows which (stop postfix, exim4 or dovecot first)",
-        std::io::ErrorKind::AddrNotAvailable => "this host has no such address; `ip addr` shows those it has",
-        _ => "see [listen] in gatepost.conf(5)",
-    };
-    format!("listen.{}: cannot listen on {address}: {e}; {advice}", port.name())
 }
 
 /// `gatepost serve`: returns when the daemon was asked to stop.
 pub fn run(config: Config) -> Result<(), String> {
     let secrets = Secrets::load(&config)?;
     let listeners = Listeners::bind(&config)?;
-    os::privileges::own_directories(config.user.as_deref(), &[&config.state, &config.run])?;
-    let report = os::privileges::confine(&confinement(&config))?;
+    os::own_directories(config.user.as_deref(), &[&config.state, &config.run])?;
+    let report = os::confine(&confinement(&config))?;
     Line::info("daemon", "confined").with("report", report).send();
     let ex: Executor = Rc::new(smol::LocalExecutor::new());
     smol::block_on(ex.run(dns::EXECUTOR.run(live(ex.clone(), config, secrets, listeners))))
 }
 
-fn confinement(config: &Config) -> os::privileges::Confinement {
+fn confinement(config: &Config) -> os::Confinement {
     let folder = |p: &Path| p.parent().map_or_else(|| PathBuf::from("/"), Path::to_path_buf);
     let mut read = vec![folder(&config.file), folder(&config.users), folder(&config.aliases)];
     for file in [&config.tls.cert, &config.tls.key].into_iter().flatten() {
@@ -250,34 +266,25 @@ fn confinement(config: &Config) -> os::privileges::Confinement {
             read.push(folder(&real));
         }
     }
-    os::privileges::Confinement { user: config.user.clone(), read, write: vec![config.state.clone(), config.run.clone()] }
+    // Two descriptors for each connection (socket, a file it reads) and some for the queue.
+    let files = 256 + 2 * config.limits.connections as u64;
+    os::Confinement { user: config.user.clone(), read, write: vec![config.state.clone(), config.run.clone()], files, threads: 0 }
 }
 
 async fn live(ex: Executor, config: Config, secrets: Secrets, listeners: Listeners) -> Result<(), String> {
     let mut signals = os::signals::Signals::new().map_err(|e| format!("signals: {e}"))?;
     let ports: Vec<String> = listeners.0.iter().filter_map(|(p, l)| Some(format!("{}={}", p.name(), l.local_addr().ok()?))).collect();
-    let run = config.run.clone();
     let rooms = Rc::new(Rooms::open(config, secrets)?);
-    let mut tasks = rooms.start(&ex, listeners);
-    let reloading = {
-        let rooms = rooms.clone();
-        Rc::new(move || -> control::Reload {
-            let rooms = rooms.clone();
-            Box::pin(async move { reload(&rooms).await })
-        })
-    };
-    match control::bind(&run) {
-        Ok(sockets) => tasks.push(ex.spawn(control::serve(sockets, ex.clone(), rooms.mta.clone(), reloading, rooms.drain.clone()))),
-        Err(e) => Line::warn("daemon", "control").with("error", e).with("note", "`gatepost queue` and sendmail will not reach this daemon").send(),
-    }
+    let tasks = rooms.start(&ex, listeners);
     Line::info("daemon", "ready").with("version", env!("CARGO_PKG_VERSION")).with("listen", ports.join(" ")).send();
     os::notify::ready();
     loop {
         match signals.next().await {
-            os::signals::Signal::Reload => {
+            os::signals::Signal::Hup => {
                 let _ = reload(&rooms).await;
             }
-            os::signals::Signal::Stop => break,
+            os::signals::Signal::Usr1 => Line::info("daemon", "state").with("connections", rooms.limits.active()).send(),
+            os::signals::Signal::Term => break,
         }
     }
     Line::info("daemon", "stopping").send();
@@ -286,6 +293,9 @@ async fn live(ex: Executor, config: Config, secrets: Secrets, listeners: Listene
     let done = async {
         for task in tasks {
             task.await;
+        }
+        while rooms.limits.active() > 0 {
+            smol::Timer::after(Duration::from_millis(20)).await;
         }
         true
     };
@@ -296,14 +306,13 @@ async fn live(ex: Executor, config: Config, secrets: Secrets, listeners: Listene
             },
             async {
                 // A second signal means now.
-                while !matches!(signals.next().await, os::signals::Signal::Stop) {}
+                while !matches!(signals.next().await, os::signals::Signal::Term) {}
             },
         )
         .await;
         false
     };
     let clean = smol::future::or(done, late).await;
-    rooms.store.close();
     Line::info("daemon", "stopped").with("clean", clean).send();
     Ok(())
 }

@@ -9,8 +9,6 @@ pub mod stub;
 mod runtime;
 pub use runtime::EXECUTOR;
 
-pub mod stub;
-
 use crate::config;
 use async_rustls::rustls::{self, ClientConfig, RootCertStore};
 use hickory_resolver::{

@@ -11,8 +11,7 @@ use crate::{
     daemon::{Executor, Listeners, Port, Rooms},
     dns::{self, stub},
     message::Address,
-    net::tls,
-    os, smtpc,
+    net, os, smtpc,
 };
 use argh::FromArgs;
 use std::{
@@ -49,7 +48,9 @@ pub(crate) fn run(args: &Args) -> Exit {
     }
     let dir = std::fs::canonicalize(&dir).unwrap_or(dir);
     super::start_log(if args.once { "error" } else { "warn" });
-    os::env::cap_blocking_threads(8);
+    if let Err(e) = os::blocking_threads(8) {
+        return trouble(&e);
+    }
     let ex: Executor = Rc::new(smol::LocalExecutor::new());
     let result = smol::block_on(ex.run(dns::EXECUTOR.run(show(ex.clone(), &dir, args.once))));
     if !keep {
@@ -81,7 +82,9 @@ async fn show(ex: Executor, dir: &Path, once: bool) -> Result<(), String> {
     let certificate = certificate(dir)?;
     let (socket, dns) = stub::bind().await.map_err(|e| format!("name server stub: {e}"))?;
     let asked = Rc::new(RefCell::new(Vec::new()));
-    let zone = stub::Zone::parse("example.net MX 10 mx.example.net\nmx.example.net A 127.0.0.1\nexample.org MX 10 mx.example.org\nmx.example.org A 127.0.0.1\n")?;
+    let zone = stub::Zone::parse(
+        "example.net MX 10 mx.example.net\nmx.example.net A 127.0.0.1\nexample.org MX 10 mx.example.org\nmx.example.org A 127.0.0.1\n",
+    )?;
     let heard = asked.clone();
     let name_server = ex.spawn(async move { stub::serve(socket, Rc::new(RefCell::new(zone)), |q| heard.borrow_mut().push(q.to_owned())).await });
 
@@ -116,13 +119,13 @@ async fn show(ex: Executor, dir: &Path, once: bool) -> Result<(), String> {
 
 async fn wait_for_the_end() {
     let Ok(mut signals) = os::signals::Signals::new() else { return smol::future::pending().await };
-    while !matches!(signals.next().await, os::signals::Signal::Stop) {}
+    while !matches!(signals.next().await, os::signals::Signal::Term) {}
 }
 
 /// A certificate for both hosts and for localhost, valid in the demo only.
 fn certificate(dir: &Path) -> Result<PathBuf, String> {
     let names = ["localhost", "mx.example.org", "mx.example.net", "127.0.0.1"];
-    let (cert, key) = tls::self_signed(&names)?;
+    let (cert, key) = net::self_signed(&names)?;
     let path = dir.join("cert.pem");
     std::fs::write(&path, cert).map_err(|e| format!("{}: {e}", path.display()))?;
     std::fs::write(dir.join("key.pem"), key).map_err(|e| format!("{}: {e}", dir.display()))?;
@@ -131,7 +134,9 @@ fn certificate(dir: &Path) -> Result<PathBuf, String> {
 
 /// Familiar numbers where they are free, so that the printed lines stay the same from run to run.
 fn free_port(preferred: u16) -> Result<TcpListener, String> {
-    TcpListener::bind(("127.0.0.1", preferred)).or_else(|_| TcpListener::bind(("127.0.0.1", 0))).map_err(|e| format!("no loopback port to listen on: {e}"))
+    TcpListener::bind(("127.0.0.1", preferred))
+        .or_else(|_| TcpListener::bind(("127.0.0.1", 0)))
+        .map_err(|e| format!("no loopback port to listen on: {e}"))
 }
 
 async fn start(ex: &Executor, dir: &Path, domain: &str, user: &str, shift: u16, dns: SocketAddr, mx_port: u16) -> Result<Host, String> {
@@ -168,7 +173,10 @@ async fn start(ex: &Executor, dir: &Path, domain: &str, user: &str, shift: u16, 
     write("users", &format!("{user}:{{PLAIN}}{PASSWORD}\n"))?;
     write("aliases", &format!("postmaster: {user}\n"))?;
     let file = home.join("gatepost.conf");
-    let config: Config = smol::unblock(move || config::load(&file)).await.map(|(c, _)| c).map_err(|p| p.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+    let config: Config = smol::unblock(move || config::load(&file))
+        .await
+        .map(|(c, _)| c)
+        .map_err(|p| p.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
     let rooms = Rooms::build(config)?;
     let tasks = rooms.start(ex, Listeners(listeners));
     Ok(Host { rooms, tasks, ports })
@@ -199,7 +207,12 @@ async fn story(dir: &Path, certificate: &Path, org: &Host, net: &Host, asked: &R
     let message = fetched.map_err(|e| format!("the message did not arrive by IMAP: {e}"))?;
 
     step(4, &format!("SMTP in: mx.example.net took it at {} over TLS; what the ways wrote on it:", net.at(Port::Smtp)));
-    message.lines().skip_while(|l| !l.starts_with("Return-Path") && !l.starts_with("Received")).take_while(|l| !l.starts_with("From:") && !l.is_empty()).take(14).for_each(say);
+    message
+        .lines()
+        .skip_while(|l| !l.starts_with("Return-Path") && !l.starts_with("Received"))
+        .take_while(|l| !l.starts_with("From:") && !l.is_empty())
+        .take(14)
+        .for_each(say);
 
     step(5, "Maildir: one plain file in bob's home");
     for file in mail_files(&dir.join("example.net/state/mail/example.net/bob/Maildir")) {

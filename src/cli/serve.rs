@@ -29,7 +29,9 @@ pub(crate) fn run(args: &Args, config: &Path) -> Exit {
         eprintln!("{p}");
     }
     disk::fault::arm_from_env();
-    os::env::cap_blocking_threads(config.limits.threads);
+    if let Err(e) = os::blocking_threads(config.limits.threads) {
+        return trouble(&e);
+    }
     match daemon::run(config) {
         Ok(()) => Exit::Ok,
         Err(e) => trouble(&e),

@@ -27,3 +27,6 @@ pub async fn serve(service: Rc<Service>, wire: Wire) {
     let _ = (service, wire);
     todo!("imapd room")
 }
+
+/// What a client hears whom `net::listen` turns away.
+pub const BUSY: &[u8] = b"* BYE [LIMIT] Too many connections; try again later\r\n";

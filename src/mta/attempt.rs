@@ -128,11 +128,8 @@ impl Mta {
             self.keep(&mut entry).await;
         }
         let slow = |r: &Recipient| r.state == State::Pending && (r.notify == Notify::default() || r.notify.delay);
-        let warn = has_sender
-            && !entry.warned
-            && !config.queue.warn_after.is_zero()
-            && age >= config.queue.warn_after
-            && entry.recipients.iter().any(slow);
+        let warn =
+            has_sender && !entry.warned && !config.queue.warn_after.is_zero() && age >= config.queue.warn_after && entry.recipients.iter().any(slow);
         if warn || entry.recipients.iter().any(|r| r.notice) {
             match bounce::tell(self, config, &entry, warn.then_some(&slow)).await {
                 Ok(()) => {

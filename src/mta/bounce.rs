@@ -2,8 +2,13 @@
 //!
 //! Notices have the null sender and nobody is ever told of mail with a null sender, so there is no notice about a notice.
 
-use super::{Client, Mta, MailParams, Notify, Origin, Recipient, Transaction};
-use crate::{config::Config, disk::Draft, message::Address, spool::{self, Entry}};
+use super::{Client, MailParams, Mta, Notify, Origin, Recipient, Transaction};
+use crate::{
+    config::Config,
+    disk::Draft,
+    message::Address,
+    spool::{self, Entry},
+};
 use std::rc::Rc;
 
 /// One message about all recipients that have a notice due, and, with `slow`, those that are late.

@@ -81,7 +81,12 @@ pub(super) fn verb(id: &QueueId, verb: Verb) {
 
 /// A remote host took it.
 pub(super) fn sent(id: &QueueId, r: &Recipient, reply: &str) {
-    Line::info("queue", "sent").with("qid", id).with("to", format!("<{}>", r.address)).with_some("host", r.remote.as_ref()).with("reply", reply).send();
+    Line::info("queue", "sent")
+        .with("qid", id)
+        .with("to", format!("<{}>", r.address))
+        .with_some("host", r.remote.as_ref())
+        .with("reply", reply)
+        .send();
 }
 
 pub(super) fn deferred(id: &QueueId, r: &Recipient, attempts: u32) {

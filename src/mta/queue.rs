@@ -307,9 +307,12 @@ async fn nap(time: Duration) {
 pub(super) fn backoff(queue: &config::Queue, entry: &Entry) -> Duration {
     let doubled = queue.retry.saturating_mul(1_u32.checked_shl(entry.attempts.saturating_sub(1)).unwrap_or(u32::MAX));
     let base = doubled.min(queue.retry_max);
-    let hash = entry.id.as_str().bytes().chain(entry.attempts.to_le_bytes()).fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
-        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = entry
+        .id
+        .as_str()
+        .bytes()
+        .chain(entry.attempts.to_le_bytes())
+        .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     let percent = 90 + (hash >> 32) % 21;
     base.saturating_mul(percent as u32) / 100
 }

@@ -107,7 +107,9 @@ async fn exchangers(own: &str, domain: &str, dns: &Dns, seed: u64) -> Result<Vec
         // RFC 5321 §5.1: only when there is no MX is the domain its own host; an error is not "no MX".
         Err(dns::Error::NoData) => match dns.addresses(domain).await {
             Ok(_) => Ok(vec![domain.to_owned()]),
-            Err(dns::Error::NoData | dns::Error::NoSuchName) => Err(reply(550, (5, 1, 2), format!("{domain} takes no mail: it has neither MX nor address"))),
+            Err(dns::Error::NoData | dns::Error::NoSuchName) => {
+                Err(reply(550, (5, 1, 2), format!("{domain} takes no mail: it has neither MX nor address")))
+            }
             Err(dns::Error::Temporary(why)) => Err(reply(451, (4, 4, 3), format!("address of {domain}: {why}"))),
         },
         Err(dns::Error::NoSuchName) => Err(reply(550, (5, 1, 2), format!("There is no domain {domain}"))),

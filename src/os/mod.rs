@@ -13,7 +13,7 @@ mod sandbox;
 pub mod signals;
 
 pub use environment::blocking_threads;
-pub use privileges::{Confinement, Report, confine};
+pub use privileges::{Confinement, Report, confine, own_directories};
 
 use nix::{
     sys::socket::{getsockopt, sockopt},

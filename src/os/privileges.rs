@@ -11,9 +11,14 @@ use nix::{
         resource::{Resource, getrlimit, setrlimit},
         stat::{Mode, umask},
     },
-    unistd::{Uid, User, initgroups, setgroups, setresgid, setresuid, setuid},
+    unistd::{Uid, User, chown, initgroups, setgroups, setresgid, setresuid, setuid},
 };
-use std::{ffi::CString, fmt, path::PathBuf};
+use std::{
+    ffi::CString,
+    fmt,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
 
 /// What shall remain possible.
 #[derive(Debug, Clone, Default)]
@@ -81,6 +86,29 @@ pub fn confine(wanted: &Confinement) -> Result<Report, String> {
     Ok(Report { uid: Uid::effective().as_raw(), files, landlock, seccomp })
 }
 
+/// Makes the folders that the daemon writes to and, as root with a `user` to become, gives them to it.
+pub fn own_directories(user: Option<&str>, folders: &[&Path]) -> Result<(), String> {
+    let owner = match user {
+        Some(name) if Uid::effective().is_root() => Some(User::from_name(name).map_err(|e| failed(name, e))?.ok_or_else(|| no_user(name))?),
+        _ => None,
+    };
+    for folder in folders {
+        let told = |e: &dyn fmt::Display| format!("cannot create {}: {e}; make it, or set another in the configuration", folder.display());
+        if folder.is_dir() {
+            continue;
+        }
+        std::fs::DirBuilder::new().recursive(true).mode(0o750).create(folder).map_err(|e| told(&e))?;
+        if let Some(u) = &owner {
+            chown(*folder, Some(u.uid), Some(u.gid)).map_err(|e| told(&e))?;
+        }
+    }
+    Ok(())
+}
+
+fn no_user(name: &str) -> String {
+    format!("there is no system user {name}: create it, or set user in the configuration")
+}
+
 fn failed(what: &str, e: impl fmt::Display) -> String {
     format!("cannot drop privileges: {what}: {e}")
 }
@@ -100,7 +128,7 @@ fn raise_files(wanted: u64, root: bool) -> Result<u64, String> {
 
 fn become_user(name: &str, threads: u64) -> Result<(), String> {
     let user = User::from_name(name).map_err(|e| failed(name, e))?;
-    let user = user.ok_or_else(|| format!("there is no system user {name}: create it, or set user in the configuration"))?;
+    let user = user.ok_or_else(|| no_user(name))?;
     let c_name = CString::new(name).map_err(|e| failed(name, e))?;
     // Groups first: afterwards nobody may set them.
     initgroups(&c_name, user.gid).or_else(|_| setgroups(&[user.gid])).map_err(|e| failed("groups", e))?;

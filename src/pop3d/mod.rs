@@ -32,3 +32,6 @@ pub struct Service {
 pub async fn serve(service: Rc<Service>, wire: Wire) {
     session::Session::new(service, wire).run().await;
 }
+
+/// What a client hears whom `net::listen` turns away.
+pub const BUSY: &[u8] = b"-ERR [SYS/TEMP] too many connections; try again later\r\n";

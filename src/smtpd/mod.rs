@@ -42,3 +42,6 @@ pub struct Service {
 pub async fn serve(service: Rc<Service>, wire: Wire) {
     Session::new(service, wire).run().await;
 }
+
+/// What a client hears whom `net::listen` turns away.
+pub const BUSY: &[u8] = b"421 4.3.2 Too many connections; try again later\r\n";

@@ -392,7 +392,11 @@ mod tests {
     }
 
     fn put(spool: &Spool, id: &str) -> Entry {
-        spool.prepare(entry(id), b"Received: x\r\n", &Draft::from_bytes(b"A: b\r\n\r\nbody\r\n".to_vec())).expect("prepared").commit().expect("committed")
+        spool
+            .prepare(entry(id), b"Received: x\r\n", &Draft::from_bytes(b"A: b\r\n\r\nbody\r\n".to_vec()))
+            .expect("prepared")
+            .commit()
+            .expect("committed")
     }
 
     #[test]
