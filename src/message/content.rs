@@ -261,3 +261,84 @@ impl Scan<'_> {
 fn is_token(b: u8) -> bool {
     b.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&b)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(value: &str) -> String {
+        let Some((kind, subtype, params)) = content_type(value.as_bytes()) else { return String::new() };
+        let params: String = params.iter().map(|p| format!(";{}={}", p.name, String::from_utf8_lossy(&p.value))).collect();
+        format!("{kind}/{subtype}{params}")
+    }
+
+    #[test]
+    fn types() {
+        let cases = [
+            ("Text/PLAIN", "text/plain"),
+            (" text/plain; charset=us-ascii (Plain text)", "text/plain;charset=us-ascii"),
+            ("text/plain; Charset=\"utf-8\" ; Format=Flowed ;", "text/plain;charset=utf-8;format=Flowed"),
+            ("text/plain charset=utf-8", "text/plain"),
+            ("text/plain;;; a=b", "text/plain;a=b"),
+            ("text/plain; =x; a=b; c; d=", "text/plain;a=b;d="),
+            ("application/pdf; name=my file.pdf; x=y", "application/pdf;name=my file.pdf;x=y"),
+            ("a/b; n=\"q\\\"q; x\"; m=1", "a/b;n=q\"q; x;m=1"),
+            ("a/b; n=\"fol\r\n ded\"", "a/b;n=fol ded"),
+            ("a/b; n=\"open", "a/b;n=open"),
+            ("a/b; n=x\\", "a/b;n=x\\"),
+            ("a/b; n=\"x\\", "a/b;n=x"),
+            ("(c) a (d(e)) / b (f) ; (g) n (h) = (i) v", "a/b;n=v"),
+            ("a/b (open ; n=v", "a/b"),
+            ("a/b; n=ü", "a/b;n=ü"),
+            ("text", ""),
+            ("", ""),
+            ("/plain", ""),
+            ("text/", ""),
+            ("ü/x", ""),
+        ];
+        for (value, expect) in cases {
+            assert_eq!(shown(value), expect, "{value:?}");
+            for cut in 0..value.len() {
+                let _ = content_type(&value.as_bytes()[..cut]);
+            }
+        }
+        let many = format!("a/b{}", ";a=b".repeat(10_000));
+        assert_eq!(content_type(many.as_bytes()).map(|t| t.2.len()), Some(MAX_PARAMS));
+    }
+
+    #[test]
+    fn extended_parameters() {
+        // Parameters, the text of `f`, and as they go into BODYSTRUCTURE.
+        let cases = [
+            ("f=plain", Some("plain"), "f=plain"),
+            ("f*=utf-8'en'%c3%BC", Some("ü"), "f*=ü"),
+            ("f*=iso-8859-1''%FC x", Some("ü x"), "f*=ü x"),
+            ("f*=no-quotes%41", Some("no-quotesA"), "f*=no-quotesA"),
+            ("f*0=a; f*1=b; f*2=\"c d\"", Some("abc d"), "f=abc d"),
+            ("f*1=b; f*0=a", Some("ab"), "f=ab"),
+            ("f*0*=utf-8''%C3; f*1*=%BC; f*2=%41", Some("ü%41"), "f*=ü%41"),
+            ("f=old; f*=utf-8''n%C3%BC", Some("nü"), "f=old f*=nü"),
+            ("f==?utf-8?q?=C3=BC?=", Some("ü"), "f==?utf-8?q?=C3=BC?="),
+            ("f=a; f=b", Some("a"), "f=a"),
+            ("f*99999999999=a", None, "f*99999999999=a"),
+            ("*=a; **=b", None, "*=a **=b"),
+            ("f*0*=%", Some("%"), "f*=%"),
+            ("g=x", None, "g=x"),
+        ];
+        for (params, text, wire) in cases {
+            let (_, params) = disposition(format!("x; {params}").as_bytes()).expect("a token");
+            assert_eq!(param_text(&params, "f").as_deref(), text, "{params:?}");
+            let shown: Vec<_> = wire_params(&params).into_iter().map(|(n, v)| format!("{n}={}", String::from_utf8_lossy(&v))).collect();
+            assert_eq!(shown.join(" "), wire, "{params:?}");
+        }
+    }
+
+    #[test]
+    fn other_fields() {
+        assert_eq!(token(b" Base64 (c)"), Some("base64".to_owned()));
+        assert_eq!(token(b";"), None);
+        assert_eq!(languages(b"en, de-AT (x) ,fr"), ["en", "de-at", "fr"]);
+        assert_eq!(languages(b""), [""; 0]);
+        assert_eq!(disposition(b"Attachment").map(|d| d.0), Some("attachment".to_owned()));
+    }
+}
