@@ -48,7 +48,7 @@ pub(super) const KEYS: &[Key<Config>] = &[
     },
     Key {
         path: "domains",
-        default: "[]",
+        default: "",
         reload: RELOAD,
         slot: |c| Slot::Domains(&mut c.domains),
         text: "Domains whose mail is delivered here. There must be at least one.",
@@ -171,7 +171,8 @@ pub(super) const KEYS: &[Key<Config>] = &[
         default: "",
         reload: RELOAD,
         slot: |c| Slot::MaybePath(&mut c.tls.key),
-        text: "The private key that belongs to cert. Started as root, gatepost reads it before it drops its privileges.",
+        text: "The private key that belongs to cert. Started as root, gatepost reads it before it drops its privileges; to \
+               take a renewed one on reload, the user it runs as must be able to read it.",
     },
     Key {
         path: "dns.servers",

@@ -59,10 +59,7 @@ impl Loader {
     fn new(file: &Path) -> Self {
         let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
-        let mut config = blank(file);
-        for key in KEYS {
-            set_default(key, &mut config, &folder);
-        }
+        let config = defaults(&file);
         Self { config, problems: Vec::new(), places: HashMap::new(), folder, include: Vec::new() }
     }
 
@@ -110,12 +107,18 @@ impl Loader {
                     self.key(source, &format!("{name}.{}", key.get_ref()), &key.span(), value);
                 }
             }
+            _ if SECTIONS.iter().any(|(s, _)| *s == name) => {
+                self.error_at(source, at, format!("{name}: is a section: write [{name}] and its keys below"));
+            }
             (_, DeValue::Table(_)) if find(KEYS, name).is_none() => self.error_at(source, at, format!("[{name}]: {}", unknown_section(name))),
             _ => self.key(source, name, at, value),
         }
     }
 
     fn key(&mut self, source: &Source<'_>, path: &str, at: &Range<usize>, value: &Spanned<DeValue<'_>>) {
+        if path == "routes" {
+            return self.error_at(source, at, "routes: is not a key: did you mean [[route]]?".into());
+        }
         let Some(key) = find(KEYS, path) else {
             return self.error_at(source, at, format!("{path}: {}", unknown_key(path)));
         };
@@ -149,7 +152,7 @@ impl Loader {
                 }
                 None => {
                     let near = nearest(name, ROUTE_KEYS.iter().map(|k| k.path));
-                    let hint = near.map_or("gatepost.conf(5) lists all keys".into(), |n| format!("did you mean {n}?"));
+                    let hint = near.map_or_else(|| "there are to, from, via, tls, user and password-file".into(), |n| format!("did you mean {n}?"));
                     self.error_at(source, &at, format!("route.{name}: is not a key: {hint}"));
                 }
                 Some(key) => {
@@ -229,6 +232,14 @@ impl Source<'_> {
         let before = self.text.as_bytes().get(..at.start).unwrap_or(self.text.as_bytes());
         Place { file: self.file.to_owned(), line: 1 + before.iter().filter(|b| **b == b'\n').count() }
     }
+}
+
+/// Every key at its default.
+pub(super) fn defaults(file: &Path) -> Config {
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    let mut config = blank(file.to_owned());
+    KEYS.iter().for_each(|key| set_default(key, &mut config, folder));
+    config
 }
 
 /// Nothing set yet.
@@ -325,7 +336,6 @@ fn syntax(message: &str) -> String {
 fn unknown_section(name: &str) -> String {
     match nearest(name, SECTIONS.iter().map(|(s, _)| *s).filter(|s| !s.is_empty())) {
         Some(near) => format!("is not a section: did you mean [{near}]?"),
-        None if name == "routes" => "is not a section: did you mean [[route]]?".into(),
         None => format!("is not a section: there are {}, and [[route]]", sections()),
     }
 }

@@ -9,6 +9,8 @@ mod load;
 mod man;
 mod render;
 mod rules;
+#[cfg(test)]
+mod tests;
 mod units;
 mod value;
 

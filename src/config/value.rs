@@ -6,6 +6,7 @@ use super::{
     RouteTls,
     units::{parse_duration, parse_size, write_duration, write_size},
 };
+use crate::message::Address;
 use std::{
     net::{IpAddr, SocketAddr},
     ops::{Range, RangeInclusive},
@@ -202,10 +203,9 @@ pub(super) fn host(text: &str) -> Result<String, String> {
     if text.contains('@') {
         return Err(format!("{} is an address: write the domain alone", quote(text)));
     }
-    let name = idna::domain_to_ascii(text.strip_suffix('.').unwrap_or(text)).map_err(|_| bad())?;
-    let label = |l: &str| !l.is_empty() && l.len() <= 63 && !l.starts_with('-') && !l.ends_with('-');
-    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
-    if name.len() <= 253 && plain && name.split('.').all(label) { Ok(name) } else { Err(bad()) }
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let parsed = Address::parse(&format!("x@{name}")).filter(|a| !a.domain.starts_with('['));
+    parsed.map(|a| a.domain).ok_or_else(bad)
 }
 
 fn pattern(text: &str) -> Result<String, String> {
@@ -223,9 +223,7 @@ fn pattern(text: &str) -> Result<String, String> {
 }
 
 fn address(text: &str) -> Result<String, String> {
-    crate::message::Address::parse(text)
-        .map(|a| a.to_string())
-        .ok_or_else(|| format!("{} is not an address: write \"alice@example.org\"", quote(text)))
+    Address::parse(text).map(|a| a.to_string()).ok_or_else(|| format!("{} is not an address: write \"alice@example.org\"", quote(text)))
 }
 
 fn word(text: &str) -> Result<String, String> {

@@ -87,17 +87,17 @@ pub fn confine(wanted: &Confinement) -> Result<Report, String> {
 }
 
 /// Makes the folders that the daemon writes to and, as root with a `user` to become, gives them to it.
-pub fn own_directories(user: Option<&str>, folders: &[&Path]) -> Result<(), String> {
+pub fn own_directories(user: Option<&str>, folders: &[(&Path, u32)]) -> Result<(), String> {
     let owner = match user {
         Some(name) if Uid::effective().is_root() => Some(User::from_name(name).map_err(|e| failed(name, e))?.ok_or_else(|| no_user(name))?),
         _ => None,
     };
-    for folder in folders {
+    for (folder, mode) in folders {
         let told = |e: &dyn fmt::Display| format!("cannot create {}: {e}; make it, or set another in the configuration", folder.display());
         if folder.is_dir() {
             continue;
         }
-        std::fs::DirBuilder::new().recursive(true).mode(0o750).create(folder).map_err(|e| told(&e))?;
+        std::fs::DirBuilder::new().recursive(true).mode(*mode).create(folder).map_err(|e| told(&e))?;
         if let Some(u) = &owner {
             chown(*folder, Some(u.uid), Some(u.gid)).map_err(|e| told(&e))?;
         }
@@ -114,9 +114,9 @@ fn failed(what: &str, e: impl fmt::Display) -> String {
 }
 
 /// Only root may raise the hard limit.
+#[allow(clippy::useless_conversion)] // rlim_t is narrower on 32-bit machines
 fn raise_files(wanted: u64, root: bool) -> Result<u64, String> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|e| failed("RLIMIT_NOFILE", e))?;
-    #[allow(clippy::useless_conversion)] // rlim_t is narrower on 32-bit machines
     let goal = if wanted == 0 { hard } else { wanted.try_into().unwrap_or(hard) };
     if root && goal > hard && setrlimit(Resource::RLIMIT_NOFILE, goal, goal).is_ok() {
         return Ok(goal.into());
