@@ -1,1 +1,344 @@
-//! Builds every room from a Config and hands them to each other; reload, drain, control socket.
+//! Builds every room from a [`Config`] and hands them to each other; start, reload, drain.
+//!
+//! Order matters at the start (`ARCHITECTURE.md`): configuration and secrets, sockets, privileges, and only then
+//! the first smol call, because Landlock and no_new_privs bind only threads that start later.
+
+use crate::{
+    accounts::Accounts,
+    config::{self, Config, Live, Problem},
+    dns::{self, Dns},
+    imapd,
+    journal::Line,
+    mta::{Mta, sign},
+    net::{Drain, listen, tls::Acceptor},
+    os::{
+        self,
+        sockets::{Activated, Taken},
+    },
+    pop3d, smtpd,
+    spool::Spool,
+    store::Store,
+};
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+pub type Executor = Rc<smol::LocalExecutor<'static>>;
+
+/// How long a drain waits for messages in flight and running attempts before it ends the process anyway;
+/// below systemd's TimeoutStopSec of 90 s.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// What must be read before privileges go: files that only root may read.
+pub struct Secrets {
+    accounts: Arc<Accounts>,
+    tls: Option<Acceptor>,
+}
+
+impl Secrets {
+    /// `Err`: all that is wrong, one problem a line.
+    pub fn load(config: &Config) -> Result<Self, String> {
+        let (accounts, warnings) = Accounts::load(config).map_err(|p| lines(&p))?;
+        warn(&warnings);
+        let tls = if config.tls.cert.is_some() { Some(Acceptor::load(&config.tls)?) } else { None };
+        Ok(Self { accounts: Arc::new(accounts), tls })
+    }
+}
+
+/// The services, shared by all sessions; lives as long as the daemon.
+pub struct Rooms {
+    pub config: Arc<Live<Config>>,
+    pub accounts: Arc<Accounts>,
+    pub store: Arc<Store>,
+    pub mta: Rc<Mta>,
+    pub tls: Option<Acceptor>,
+    pub drain: Drain,
+    limits: listen::Limits,
+}
+
+impl Rooms {
+    /// Secrets and rooms in one step, for tests and the demo. Touches the disk.
+    pub fn build(config: Config) -> Result<Self, String> {
+        let secrets = Secrets::load(&config)?;
+        Self::open(config, secrets)
+    }
+
+    /// Opens store and spool (as the user that will own their files).
+    pub fn open(config: Config, secrets: Secrets) -> Result<Self, String> {
+        let store = Store::open(&config.state.join("mail"), &config.hostname, imapd::summary::make).map_err(|e| e.to_string())?;
+        let spool = Arc::new(Spool::open(&config.state.join("spool")).map_err(|e| e.to_string())?);
+        let dns = Dns::new(&config.dns)?;
+        let config = Arc::new(Live::new(config));
+        let mta = Mta::new(config.clone(), secrets.accounts.clone(), store.clone(), spool, dns);
+        let (keys, problems) = sign::Keys::load(&config.get().state.join("keys"));
+        warn(&problems);
+        mta.keys.set(keys);
+        Ok(Self { config, accounts: secrets.accounts, store, mta, tls: secrets.tls, drain: Drain::new(), limits: listen::Limits::default() })
+    }
+
+    pub fn smtp(&self, kind: smtpd::Kind) -> Rc<smtpd::Service> {
+        Rc::new(smtpd::Service { mta: self.mta.clone(), tls: self.tls.clone(), kind })
+    }
+
+    pub fn imap(&self) -> Rc<imapd::Service> {
+        Rc::new(imapd::Service { config: self.config.clone(), accounts: self.accounts.clone(), store: self.store.clone(), tls: self.tls.clone() })
+    }
+
+    pub fn pop3(&self) -> Rc<pop3d::Service> {
+        Rc::new(pop3d::Service { config: self.config.clone(), accounts: self.accounts.clone(), store: self.store.clone(), tls: self.tls.clone() })
+    }
+
+    /// Accepts on every listener and runs the queue. Each task ends when the daemon drains and its sessions are done.
+    pub fn start(&self, ex: &Executor, listeners: Listeners) -> Vec<smol::Task<()>> {
+        let mut tasks: Vec<_> = listeners.0.into_iter().map(|(port, listener)| ex.spawn(self.accept(ex.clone(), port, listener))).collect();
+        tasks.push(ex.spawn(self.mta.clone().run_queue(ex.clone(), self.drain.clone())));
+        tasks
+    }
+
+    fn accept(&self, ex: Executor, port: Port, listener: TcpListener) -> impl Future<Output = ()> + 'static + use<> {
+        let implicit = matches!(port, Port::Submissions | Port::Imaps | Port::Pop3s);
+        let tls = if implicit { self.tls.clone() } else { None };
+        let (config, limits, drain) = (self.config.clone(), self.limits.clone(), self.drain.clone());
+        let (mx, submission) = (self.smtp(smtpd::Kind::Mx), self.smtp(smtpd::Kind::Submission));
+        let (imap, pop3) = (self.imap(), self.pop3());
+        async move {
+            let name = port.name();
+            match port {
+                Port::Smtp => listen::serve(ex, listener, name, tls, config, limits, smtpd::BUSY, drain, move |w| smtpd::serve(mx.clone(), w)).await,
+                Port::Submission | Port::Submissions => {
+                    listen::serve(ex, listener, name, tls, config, limits, smtpd::BUSY, drain, move |w| smtpd::serve(submission.clone(), w)).await;
+                }
+                Port::Imap | Port::Imaps => {
+                    listen::serve(ex, listener, name, tls, config, limits, imapd::BUSY, drain, move |w| imapd::serve(imap.clone(), w)).await
+                }
+                Port::Pop3 | Port::Pop3s => {
+                    listen::serve(ex, listener, name, tls, config, limits, pop3d::BUSY, drain, move |w| pop3d::serve(pop3.clone(), w)).await
+                }
+            }
+        }
+    }
+
+    /// SIGHUP: configuration, users, aliases, certificate and DKIM keys. All or nothing: when anything is wrong the
+    /// old stays and `Err` says what.
+    pub async fn reload(&self) -> Result<(), String> {
+        let file = self.config.get().file.clone();
+        let (accounts, tls) = (self.accounts.clone(), self.tls.clone());
+        let old = self.config.get();
+        let config = smol::unblock(move || {
+            let (config, warnings) = config::load(&file).map_err(|p| lines(&p))?;
+            // Tried before anything changes: users must not be new while the certificate is refused.
+            if tls.is_some() {
+                Acceptor::load(&config.tls)?;
+            }
+            let more = accounts.reload(&config).map_err(|p| lines(&p))?;
+            if let Some(tls) = &tls {
+                tls.reload(&config.tls)?;
+            }
+            warn(&warnings);
+            warn(&more);
+            Ok::<_, String>(config)
+        })
+        .await?;
+        for key in needs_restart(&old, &config) {
+            Line::warn("daemon", "reload").with("key", key).with("note", "takes effect at the next restart").send();
+        }
+        let kept = Config {
+            listen: old.listen.clone(),
+            state: old.state.clone(),
+            run: old.run.clone(),
+            user: old.user.clone(),
+            dns: old.dns.clone(),
+            ..config
+        };
+        self.config.set(kept);
+        let keys = self.config.get().state.join("keys");
+        let (keys, problems) = smol::unblock(move || sign::Keys::load(&keys)).await;
+        warn(&problems);
+        self.mta.keys.set(keys);
+        Ok(())
+    }
+}
+
+/// Keys that are fixed once the sockets are bound and the sandbox is shut.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let listen = |c: &Config| format!("{:?}", c.listen);
+    let mut keys = Vec::new();
+    if listen(old) != listen(new) {
+        keys.push("listen");
+    }
+    for (key, changed) in [
+        ("state", old.state != new.state),
+        ("run", old.run != new.run),
+        ("user", old.user != new.user),
+        ("dns.servers", old.dns.servers != new.dns.servers),
+        ("limits.threads", old.limits.threads != new.limits.threads),
+        ("tls.cert", old.tls.cert.is_some() != new.tls.cert.is_some()),
+    ] {
+        if changed {
+            keys.push(key);
+        }
+    }
+    keys
+}
+
+/// What listens where.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Port {
+    Smtp,
+    Submission,
+    Submissions,
+    Imap,
+    Imaps,
+    Pop3,
+    Pop3s,
+}
+
+impl Port {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Smtp => "smtp",
+            Self::Submission => "submission",
+            Self::Submissions => "submissions",
+            Self::Imap => "imap",
+            Self::Imaps => "imaps",
+            Self::Pop3 => "pop3",
+            Self::Pop3s => "pop3s",
+        }
+    }
+}
+
+pub struct Listeners(pub Vec<(Port, TcpListener)>);
+
+impl Listeners {
+    /// Binds every address of `[listen]`, or takes the socket that systemd passed for it.
+    pub fn bind(config: &Config) -> Result<Self, String> {
+        let l = &config.listen;
+        let wanted = [
+            (Port::Smtp, &l.smtp),
+            (Port::Submission, &l.submission),
+            (Port::Submissions, &l.submissions),
+            (Port::Imap, &l.imap),
+            (Port::Imaps, &l.imaps),
+            (Port::Pop3, &l.pop3),
+            (Port::Pop3s, &l.pop3s),
+        ];
+        let mut passed = Activated::from_env().map_err(|e| format!("sockets from systemd: {e}"))?;
+        let mut bound = Vec::new();
+        for (port, addresses) in wanted {
+            for address in addresses {
+                let listener = match passed.take(*address) {
+                    Taken::Listener(l) => l,
+                    Taken::Covered => continue,
+                    Taken::Nothing => listen::bind(*address).map_err(|e| format!("listen.{}: {e}", port.name()))?,
+                };
+                bound.push((port, listener));
+            }
+        }
+        for address in passed.unused() {
+            Line::warn("daemon", "activation").with("address", address).with("note", "passed by systemd, but not in [listen]: closed").send();
+        }
+        Ok(Self(bound))
+    }
+}
+
+/// `gatepost serve`: returns when the daemon was asked to stop.
+pub fn run(config: Config) -> Result<(), String> {
+    let secrets = Secrets::load(&config)?;
+    let listeners = Listeners::bind(&config)?;
+    os::own_directories(config.user.as_deref(), &[&config.state, &config.run])?;
+    let report = os::confine(&confinement(&config))?;
+    Line::info("daemon", "confined").with("report", report).send();
+    let ex: Executor = Rc::new(smol::LocalExecutor::new());
+    smol::block_on(ex.run(dns::EXECUTOR.run(live(ex.clone(), config, secrets, listeners))))
+}
+
+fn confinement(config: &Config) -> os::Confinement {
+    let folder = |p: &Path| p.parent().map_or_else(|| PathBuf::from("/"), Path::to_path_buf);
+    let mut read = vec![folder(&config.file), folder(&config.users), folder(&config.aliases)];
+    for file in [&config.tls.cert, &config.tls.key].into_iter().flatten() {
+        read.push(folder(file));
+        // certbot's live/ holds links into archive/
+        if let Ok(real) = std::fs::canonicalize(file) {
+            read.push(folder(&real));
+        }
+    }
+    // Two descriptors for each connection (socket, a file it reads) and some for the queue.
+    let files = 256 + 2 * config.limits.connections as u64;
+    os::Confinement { user: config.user.clone(), read, write: vec![config.state.clone(), config.run.clone()], files, threads: 0 }
+}
+
+async fn live(ex: Executor, config: Config, secrets: Secrets, listeners: Listeners) -> Result<(), String> {
+    let mut signals = os::signals::Signals::new().map_err(|e| format!("signals: {e}"))?;
+    let ports: Vec<String> = listeners.0.iter().filter_map(|(p, l)| Some(format!("{}={}", p.name(), l.local_addr().ok()?))).collect();
+    let rooms = Rc::new(Rooms::open(config, secrets)?);
+    let tasks = rooms.start(&ex, listeners);
+    Line::info("daemon", "ready").with("version", env!("CARGO_PKG_VERSION")).with("listen", ports.join(" ")).send();
+    os::notify::ready();
+    loop {
+        match signals.next().await {
+            os::signals::Signal::Hup => {
+                let _ = reload(&rooms).await;
+            }
+            os::signals::Signal::Usr1 => Line::info("daemon", "state").with("connections", rooms.limits.active()).send(),
+            os::signals::Signal::Term => break,
+        }
+    }
+    Line::info("daemon", "stopping").send();
+    os::notify::stopping();
+    rooms.drain.start();
+    let done = async {
+        for task in tasks {
+            task.await;
+        }
+        while rooms.limits.active() > 0 {
+            smol::Timer::after(Duration::from_millis(20)).await;
+        }
+        true
+    };
+    let late = async {
+        smol::future::or(
+            async {
+                smol::Timer::after(DRAIN).await;
+            },
+            async {
+                // A second signal means now.
+                while !matches!(signals.next().await, os::signals::Signal::Term) {}
+            },
+        )
+        .await;
+        false
+    };
+    let clean = smol::future::or(done, late).await;
+    Line::info("daemon", "stopped").with("clean", clean).send();
+    Ok(())
+}
+
+async fn reload(rooms: &Rooms) -> Result<(), String> {
+    os::notify::reloading();
+    let result = rooms.reload().await;
+    match &result {
+        Ok(()) => Line::info("daemon", "reloaded").send(),
+        Err(e) => {
+            for line in e.lines() {
+                Line::error("daemon", "reload").with("error", line).send();
+            }
+            Line::error("daemon", "reload").with("note", "the old configuration stays in force").send();
+        }
+    }
+    os::notify::ready();
+    result
+}
+
+fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn warn(problems: &[Problem]) {
+    for p in problems {
+        Line::warn("config", "problem").with("text", p).send();
+    }
+}

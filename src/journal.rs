@@ -6,6 +6,10 @@
 
 use std::fmt::{Display, Write};
 
+/// Every room that logs; the log shows these and nothing of the libraries below.
+pub const ROOMS: &[&str] =
+    &["daemon", "net", "smtpd", "imapd", "pop3d", "mta", "smtpc", "accounts", "store", "spool", "config", "dns", "os", "control"];
+
 /// A line in the making. Does nothing when its level is off.
 pub struct Line {
     level: log::Level,

@@ -54,6 +54,31 @@ pub(crate) fn trouble(what: &str) -> Exit {
     Exit::Trouble
 }
 
+/// Log lines on stderr. Under systemd without the time, which the journal knows, and with its priority prefix.
+pub(crate) fn start_log(level: &str) {
+    use std::io::Write;
+    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let level = level.parse().unwrap_or(log::LevelFilter::Info);
+    let mut builder = env_logger::Builder::new();
+    builder.filter(None, log::LevelFilter::Off).format(move |out, record| {
+        if !journal {
+            return writeln!(out, "{} {} {}", out.timestamp_millis(), record.level(), record.args());
+        }
+        let priority = match record.level() {
+            log::Level::Error => 3,
+            log::Level::Warn => 4,
+            log::Level::Info => 6,
+            log::Level::Debug | log::Level::Trace => 7,
+        };
+        writeln!(out, "<{priority}>{}", record.args())
+    });
+    // Only our rooms: a library's lines may hold what must not be logged.
+    for room in crate::journal::ROOMS {
+        builder.filter(Some(room), level);
+    }
+    let _ = builder.try_init();
+}
+
 pub fn main() -> ExitCode {
     let argv: Vec<String> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
     let called = argv.first().map(|a| a.rsplit('/').next().unwrap_or(a).to_owned()).unwrap_or_default();

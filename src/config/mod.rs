@@ -1,7 +1,23 @@
 //! Configuration: `gatepost.conf` (TOML syntax, plain nouns), read once and again on SIGHUP.
 //!
 //! `keys.rs` is the ONE table (key, type, default, text): loader, errors with file:line,
-//! `gatepost check --defaults` and gatepost.conf(5) come out of it. Knows no other room but `disk`.
+//! `gatepost check --defaults` and gatepost.conf(5) come out of it. Knows no other room but `disk` and
+//! `message` (an address is an address).
+
+mod keys;
+mod load;
+mod man;
+mod render;
+mod rules;
+#[cfg(test)]
+mod tests;
+mod units;
+mod value;
+
+pub use load::{load, parse};
+pub use man::man;
+pub use render::{needs_restart, render};
+pub use units::{parse_duration, parse_size};
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -27,7 +43,7 @@ impl<T> Live<T> {
 }
 
 /// The effective configuration: every key of `keys.rs` with its value.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The file it came from; relative paths in it are relative to its folder.
     pub file: PathBuf,
@@ -55,7 +71,7 @@ pub struct Config {
 }
 
 /// Each empty list: not offered.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listen {
     pub smtp: Vec<SocketAddr>,
     pub submission: Vec<SocketAddr>,
@@ -66,20 +82,20 @@ pub struct Listen {
     pub pop3s: Vec<SocketAddr>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
     pub cert: Option<PathBuf>,
     pub key: Option<PathBuf>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dns {
     /// Empty: those of /etc/resolv.conf.
     pub servers: Vec<SocketAddr>,
     pub timeout: Duration,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub message_size: u64,
     pub recipients: usize,
@@ -93,7 +109,7 @@ pub struct Limits {
     pub threads: usize,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Queue {
     /// First wait; doubles up to `retry_max`.
     pub retry: Duration,
@@ -105,7 +121,7 @@ pub struct Queue {
     pub connections_per_host: usize,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Smtp {
     /// Port of MX hosts: 25 but for tests and demo.
     pub mx_port: u16,
@@ -115,9 +131,10 @@ pub struct Smtp {
     pub submission_received_client: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RouteTls {
     /// Opportunistic.
+    #[default]
     May,
     /// STARTTLS with a valid certificate, or no mail.
     Require,
@@ -127,7 +144,7 @@ pub enum RouteTls {
 }
 
 /// `[[route]]`: the first whose `to` or `from` matches; no match: by MX.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Route {
     /// Recipient domains, `*` any, `.example.org` with its subdomains. Empty: any.
     pub to: Vec<String>,
@@ -137,6 +154,8 @@ pub struct Route {
     pub via: Option<(String, u16)>,
     pub tls: RouteTls,
     pub user: Option<String>,
+    /// Where `password` was read from.
+    pub password_file: Option<PathBuf>,
     /// Read at load, never printed.
     pub password: Option<Secret>,
 }
@@ -171,16 +190,4 @@ impl std::fmt::Display for Problem {
             write!(f, "{}:{}: {kind}{}", self.file.display(), self.line, self.text)
         }
     }
-}
-
-/// Reads the file and its includes. `Err` holds every problem found (errors and warnings), not only the first.
-pub fn load(file: &std::path::Path) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
-    let _ = file;
-    todo!("config room")
-}
-
-/// The effective configuration as a file that [`load`] reads back, each key with its text.
-pub fn render(config: &Config) -> String {
-    let _ = config;
-    todo!("config room")
 }

@@ -54,3 +54,6 @@ pub struct Service {
 pub async fn serve(service: Rc<Service>, wire: Wire) {
     session::Session::new(service, wire).serve().await;
 }
+
+/// What a client hears whom `net::listen` turns away.
+pub const BUSY: &[u8] = b"* BYE [LIMIT] Too many connections; try again later\r\n";

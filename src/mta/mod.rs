@@ -3,6 +3,18 @@
 //! One pipeline for MX, submission, `sendmail` and our own bounces ([`Mta::accept`]). Knows nothing of the
 //! dialogue a message came from.
 
+mod accept;
+mod admit;
+mod attempt;
+mod bounce;
+mod events;
+mod head;
+mod queue;
+mod refusal;
+mod route;
+pub mod sign;
+mod stamp;
+
 pub use crate::spool::{Notify, QueueId};
 use crate::{
     accounts::{AccountId, Accounts},
@@ -13,18 +25,10 @@ use crate::{
     spool::Spool,
     store::Store,
 };
+use accept::Plan;
+pub use queue::{Verb, Which};
+pub use refusal::Refusal;
 use std::{net::IpAddr, rc::Rc, sync::Arc};
-
-/// Our no: what the peer hears and what we log, made in one place. Our fault or in doubt: 4xx.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    pub code: u16,
-    /// RFC 3463: `(5, 7, 1)`.
-    pub enhanced: (u8, u8, u8),
-    pub text: String,
-    /// For the log only.
-    pub cause: Option<String>,
-}
 
 /// Who brought it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,33 +93,40 @@ pub struct Mta {
     pub store: Arc<Store>,
     pub spool: Arc<Spool>,
     pub dns: Dns,
+    /// DKIM keys; replaced on reload.
+    pub keys: Live<sign::Keys>,
+    queue: queue::Table,
+    limits: attempt::Limits,
 }
 
 impl Mta {
+    /// Without DKIM keys until `keys` is set.
+    pub fn new(config: Arc<Live<Config>>, accounts: Arc<Accounts>, store: Arc<Store>, spool: Arc<Spool>, dns: Dns) -> Rc<Self> {
+        let keys = Live::new(sign::Keys::default());
+        Rc::new(Self { config, accounts, store, spool, dns, keys, queue: Default::default(), limits: Default::default() })
+    }
     /// A fresh queue id.
     pub fn queue_id(&self) -> QueueId {
         QueueId::new(std::time::SystemTime::now())
     }
     /// May this client send as this sender? (own addresses only for submissions; our own domains are not
-    /// forbidden to strangers here, that is for the checks)
+    /// forbidden to strangers here, that is for the checks) A refusal is logged here.
     pub fn mail(&self, client: &Client, sender: Option<&Address>, params: &MailParams) -> Result<(), Refusal> {
-        let _ = (client, sender, params);
-        todo!("mta room")
+        self.admit_sender(client, sender, params).inspect_err(|r| events::refused(client, None, "MAIL", sender, None, r))
     }
-    /// Local, alias, or relay for those who may; 550 5.1.1, 550 5.7.1 (relay), 501 5.1.3 …
+    /// Local, alias, or relay for those who may; 550 5.1.1 (no such user), 550 5.7.1 (relay). A refusal is logged here.
     pub fn rcpt(&self, client: &Client, sender: Option<&Address>, to: &Address) -> Result<(), Refusal> {
-        let _ = (client, sender, to);
-        todo!("mta room")
+        self.admit_recipient(client, to).inspect_err(|r| events::refused(client, None, "RCPT", sender, Some(to), r))
     }
-    /// The pipeline. `Ok` only when every recipient's copy is durable (Maildir or spool). The text is for the 250.
+    /// The pipeline. `Ok` only when every recipient's copy is durable (Maildir or spool). The text is for the 250,
+    /// after the codes: `Ok: queued as 7DK2M9QX4R`. A refusal is logged here.
     pub async fn accept(self: &Rc<Self>, transaction: Transaction) -> Result<String, Refusal> {
-        let _ = transaction;
-        todo!("mta room")
+        let (client, id, sender) = (transaction.client.clone(), transaction.id.clone(), transaction.sender.clone());
+        self.take(transaction).await.inspect_err(|r| events::refused(&client, Some(&id), "DATA", sender.as_ref(), None, r))
     }
     /// The queue's loop: reads the spool, attempts what is due, sleeps until the next or until `accept` adds one.
-    /// Returns when `stop` is notified and running attempts have ended.
+    /// Returns when the drain starts and running attempts have ended, after 30 seconds at most.
     pub async fn run_queue(self: Rc<Self>, ex: Rc<smol::LocalExecutor<'static>>, drain: crate::net::Drain) {
-        let _ = (ex, drain);
-        todo!("mta room")
+        self.queue_loop(ex, drain).await;
     }
 }

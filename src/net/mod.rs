@@ -8,9 +8,11 @@ pub use wire::{Ended, Wire};
 mod events;
 mod limits;
 pub mod listen;
+mod self_signed;
 mod stream;
 pub mod tls;
 pub use limits::contains;
+pub use self_signed::self_signed;
 
 use event_listener::Event;
 use std::{cell::Cell, rc::Rc};

@@ -283,8 +283,8 @@ impl Wire {
     }
     /// STARTTLS, client side; `host` for SNI and, with a verifying connector, for the certificate.
     pub async fn start_tls_client(&mut self, connector: &Connector, host: &str, timeout: Duration) -> Result<(), Ended> {
-        let name = connector.server_name(host, self.peer).map_err(Ended::Io)?;
         let raw = self.take_bare()?;
+        let name = connector.server_name(host, self.peer).map_err(Ended::Io)?;
         let handshake = Box::pin(TlsConnector::from(connector.config()).connect(name, raw));
         self.stream = Stream::Tls(Box::new(TlsStream::Client(within(timeout, handshake).await?)));
         Ok(())

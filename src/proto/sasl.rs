@@ -27,6 +27,13 @@ impl Mechanism {
             _ => None,
         }
     }
+    /// As it is announced.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::Login => "LOGIN",
+        }
+    }
 }
 
 /// Both prepared by [`prepare`] and not empty.

@@ -1,0 +1,353 @@
+//! One attempt at an entry: group its recipients, deliver each group, keep what became of them, tell the sender.
+//!
+//! The order is the safety: an outcome is in the spool before anything is built on it. A recipient is `Delivered` on
+//! disk before the next outcome is looked at; the sender is told before the entry is removed, and what he still has
+//! to be told is in the spool until he was. So `kill -9` anywhere costs at most a second copy of one transaction
+//! (the 250 was read, but not yet written), or a second notice.
+
+use super::{
+    Mta, Plan, bounce, events,
+    queue::backoff,
+    route::{Destination, Host, reply},
+    stamp,
+};
+use crate::{
+    config::Config,
+    disk::{self, Draft},
+    smtpc::{self, Mail, Outcome, Peer, Reply},
+    spool::{Entry, Notify, Recipient, State},
+    store::Target,
+};
+use event_listener::Event;
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    rc::Rc,
+    time::SystemTime,
+};
+
+/// RFC 5321 §4.5.3.1.8: every host takes a hundred.
+const MAX_RECIPIENTS: usize = 100;
+
+/// Which recipients (by number) share a transaction.
+struct Group {
+    /// `None`: homes of ours.
+    destination: Option<Destination>,
+    recipients: Vec<usize>,
+}
+
+/// What became of a group, one outcome per recipient.
+struct Report {
+    recipients: Vec<usize>,
+    outcomes: Vec<Outcome>,
+    host: Option<String>,
+}
+
+impl Mta {
+    /// Called with the entry busy; leaves it in the table as it is then, or removed.
+    pub(super) async fn attempt(self: &Rc<Self>, ex: Rc<smol::LocalExecutor<'static>>, mut entry: Entry) {
+        let config = self.config.get();
+        entry.attempts = entry.attempts.saturating_add(1);
+        if self.expand(&mut entry) {
+            self.keep(&mut entry).await;
+        }
+        let (tell, told) = smol::channel::unbounded();
+        let shared = Rc::new(entry.clone());
+        // Dropping them ends them, should this attempt end early.
+        let mut tasks = Vec::new();
+        for group in groups(&config, &entry) {
+            let (mta, config, entry, tell) = (self.clone(), config.clone(), shared.clone(), tell.clone());
+            tasks.push(ex.spawn(async move {
+                let report = mta.deliver_group(&config, &entry, group).await;
+                let _ = tell.send(report).await;
+            }));
+        }
+        drop(tell);
+        while let Ok(report) = told.recv().await {
+            apply(&mut entry, report);
+            self.keep(&mut entry).await;
+        }
+        self.conclude(&config, entry).await;
+    }
+
+    /// Recipients at our own domains become the homes and addresses that they mean now. `true`: something changed.
+    fn expand(&self, entry: &mut Entry) -> bool {
+        let mut plan = Plan::default();
+        let (old, mut kept): (Vec<Recipient>, Vec<Recipient>) = (std::mem::take(&mut entry.recipients), Vec::new());
+        for mut r in old {
+            if r.state != State::Pending || r.local {
+                kept.push(r);
+                continue;
+            }
+            match self.resolve(&r.address) {
+                crate::accounts::Resolved::NotOurs => kept.push(r),
+                crate::accounts::Resolved::To { .. } => {
+                    plan.add(self, &r);
+                }
+                crate::accounts::Resolved::Unknown => {
+                    let no = super::Refusal::no_such_user(&r.address);
+                    fail(entry.sender.is_some(), &mut r, no.to_string());
+                    events::bounced(&entry.id, &r);
+                    kept.push(r);
+                }
+            }
+        }
+        let changed = !plan.ours.is_empty() || kept.iter().any(|r| r.notice);
+        let new = plan.locals.into_iter().map(|(_, r)| r).chain(plan.queued);
+        for r in new {
+            if !kept.iter().any(|k| k.address == r.address && k.local == r.local) {
+                kept.push(r);
+            }
+        }
+        entry.recipients = kept;
+        changed
+    }
+
+    /// Table and spool. When the spool cannot be written the table still knows, and what was delivered is not sent again
+    /// before a restart.
+    async fn keep(&self, entry: &mut Entry) {
+        self.queue.reached(entry);
+        let (spool, copy) = (self.spool.clone(), entry.clone());
+        if let Err(e) = smol::unblock(move || spool.update(&copy)).await {
+            events::trouble(Some(&entry.id), &e);
+        }
+    }
+
+    /// After the last report: too old? whom to tell? when again, or done?
+    async fn conclude(self: &Rc<Self>, config: &Config, mut entry: Entry) {
+        let now = SystemTime::now();
+        let age = now.duration_since(entry.arrived).unwrap_or_default();
+        let has_sender = entry.sender.is_some();
+        if age >= config.queue.lifetime {
+            for r in entry.recipients.iter_mut().filter(|r| r.state == State::Pending) {
+                let last = r.last_error.clone().unwrap_or_else(|| "no attempt succeeded".to_owned());
+                fail(has_sender, r, format!("554 4.4.7 Not delivered within {}; last: {last}", span(config.queue.lifetime)));
+                events::bounced(&entry.id, r);
+            }
+            self.keep(&mut entry).await;
+        }
+        let slow = |r: &Recipient| r.state == State::Pending && (r.notify == Notify::default() || r.notify.delay);
+        let warn =
+            has_sender && !entry.warned && !config.queue.warn_after.is_zero() && age >= config.queue.warn_after && entry.recipients.iter().any(slow);
+        if warn || entry.recipients.iter().any(|r| r.notice) {
+            match bounce::tell(self, config, &entry, warn.then_some(&slow)).await {
+                Ok(()) => {
+                    entry.warned |= warn;
+                    entry.recipients.iter_mut().for_each(|r| r.notice = false);
+                }
+                // It is asked again at the next attempt; the sender hears late rather than never.
+                Err(e) => events::trouble(Some(&entry.id), &e),
+            }
+        }
+        if entry.recipients.iter().all(|r| r.state != State::Pending && !r.notice) {
+            events::finished(&entry, age);
+            self.remove(&entry.id).await;
+            return;
+        }
+        entry.next = now + backoff(&config.queue, &entry);
+        // The end of its life is a time to look, so that the bounce is not late.
+        if let Some(end) = entry.arrived.checked_add(config.queue.lifetime).filter(|end| *end > now) {
+            entry.next = entry.next.min(end);
+        }
+        self.keep(&mut entry).await;
+    }
+
+    async fn deliver_group(&self, config: &Config, entry: &Entry, group: Group) -> Report {
+        let n = group.recipients.len();
+        let Some(destination) = group.destination else {
+            let outcomes = self.deliver_home(entry, &group.recipients).await;
+            return Report { recipients: group.recipients, outcomes, host: None };
+        };
+        let all = |r: Reply| vec![if r.code >= 500 { Outcome::Refused(r) } else { Outcome::Deferred(r) }; n];
+        let hosts = match destination.hosts(config, &self.dns, disk::unique()).await {
+            Ok(hosts) => hosts,
+            Err(no) => return Report { recipients: group.recipients, outcomes: all(no), host: None },
+        };
+        let mail = self.mail_for(config, entry, &group.recipients);
+        let mut last = (None, "no host to try".to_owned());
+        for host in hosts {
+            match self.try_host(config, &host, &mail).await {
+                Ok(outcomes) => return Report { recipients: group.recipients, outcomes, host: Some(host.name) },
+                Err(why) => last = (Some(host.name), why),
+            }
+        }
+        Report { recipients: group.recipients, outcomes: all(reply(451, (4, 4, 1), last.1)), host: last.0 }
+    }
+
+    /// `Err`: none of its addresses could be talked to.
+    async fn try_host(&self, config: &Config, host: &Host, mail: &Mail) -> Result<Vec<Outcome>, String> {
+        let addresses = host.addresses(&self.dns).await?;
+        // The host's turn first: waiting for a slow host must not use up what all share.
+        let _turn = self.limits.host(&host.name, config.queue.connections_per_host).await;
+        let _place = self.limits.all(config.queue.connections).await;
+        let mut last = format!("{} has no address", host.name);
+        for ip in addresses {
+            let address = SocketAddr::new(ip, host.port);
+            let peer = Peer { host: host.name.clone(), address, tls: host.tls.clone(), auth: host.auth.clone() };
+            match smtpc::deliver(&peer, mail).await {
+                Ok(outcomes) if outcomes.len() == mail.recipients.len() => return Ok(outcomes),
+                Ok(_) => last = format!("{address}: not every recipient was answered"),
+                Err(smtpc::Unreachable(why)) => last = format!("{}[{address}]: {why}", host.name),
+            }
+        }
+        Err(last)
+    }
+
+    fn mail_for(&self, config: &Config, entry: &Entry, recipients: &[usize]) -> Mail {
+        let recipients = recipients.iter().filter_map(|i| entry.recipients.get(*i));
+        Mail {
+            helo: config.hostname.clone(),
+            sender: entry.sender.clone(),
+            recipients: recipients.map(|r| (r.address.clone(), r.notify, r.original.clone())).collect(),
+            message: self.spool.message(&entry.id),
+            size: entry.size,
+            body_8bit: entry.body_8bit,
+            smtputf8: entry.smtputf8,
+            ret_full: entry.ret_full,
+            envid: entry.envid.clone(),
+            timeout: config.smtp.timeout,
+        }
+    }
+
+    /// Homes that could not be written before.
+    async fn deliver_home(&self, entry: &Entry, recipients: &[usize]) -> Vec<Outcome> {
+        let homes: Vec<String> = recipients.iter().filter_map(|i| Some(entry.recipients.get(*i)?.address.to_string())).collect();
+        let mut prefix = stamp::return_path(entry.sender.as_ref());
+        if let [one] = homes.as_slice() {
+            prefix.push_str(&stamp::delivered_to(one));
+        }
+        let (store, path) = (self.store.clone(), self.spool.message(&entry.id));
+        let targets: Vec<Target> = homes.iter().map(|h| Target { account: h.clone(), folder: None }).collect();
+        let results = smol::unblock(move || {
+            disk::read(&path).map(|bytes| store.deliver(&targets, prefix.as_bytes(), &Draft::from_bytes(bytes), SystemTime::now()))
+        })
+        .await;
+        let deferred = |r: super::Refusal| Outcome::Deferred(reply(r.code, r.enhanced, r.cause.unwrap_or(r.text)));
+        match results {
+            Err(e) => vec![deferred((&e).into()); homes.len()],
+            Ok(results) => results
+                .iter()
+                .zip(&homes)
+                .map(|(r, home)| match r {
+                    Ok(()) => {
+                        events::delivered(&entry.id, home);
+                        Outcome::Delivered { reply: reply(250, (2, 0, 0), "Delivered"), dsn: false }
+                    }
+                    Err(e) => deferred(e.into()),
+                })
+                .collect(),
+        }
+    }
+}
+
+fn groups(config: &Config, entry: &Entry) -> Vec<Group> {
+    let mut by: BTreeMap<Option<Destination>, Vec<usize>> = BTreeMap::new();
+    for (i, r) in entry.recipients.iter().enumerate().filter(|(_, r)| r.state == State::Pending) {
+        let destination = (!r.local).then(|| Destination::of(config, entry.sender.as_ref(), &r.address));
+        by.entry(destination).or_default().push(i);
+    }
+    by.into_iter()
+        .flat_map(|(destination, recipients)| {
+            let chunks: Vec<_> = recipients.chunks(MAX_RECIPIENTS).map(<[usize]>::to_vec).collect();
+            chunks.into_iter().map(move |recipients| Group { destination: destination.clone(), recipients })
+        })
+        .collect()
+}
+
+fn apply(entry: &mut Entry, report: Report) {
+    let has_sender = entry.sender.is_some();
+    for (i, outcome) in report.recipients.into_iter().zip(report.outcomes) {
+        let Some(r) = entry.recipients.get_mut(i) else { continue };
+        r.remote = report.host.clone();
+        match outcome {
+            Outcome::Delivered { reply, dsn } => {
+                r.state = State::Delivered;
+                r.notice = has_sender && r.notify.success && !dsn;
+                r.last_error = None;
+                events::sent(&entry.id, r, &words(&reply));
+            }
+            Outcome::Refused(reply) => {
+                fail(has_sender, r, words(&reply));
+                events::bounced(&entry.id, r);
+            }
+            Outcome::Deferred(reply) => {
+                r.last_error = Some(words(&reply));
+                events::deferred(&entry.id, r, entry.attempts);
+            }
+        }
+    }
+}
+
+/// RFC 3461 §4.1: NOTIFY without FAILURE (NEVER, or others alone) means no bounce; so does the null sender.
+fn fail(has_sender: bool, r: &mut Recipient, why: String) {
+    r.notice = has_sender && (r.notify == Notify::default() || r.notify.failure);
+    r.last_error = None;
+    r.state = State::Failed(why);
+}
+
+fn words(r: &Reply) -> String {
+    match r.enhanced {
+        Some((class, subject, detail)) => format!("{} {class}.{subject}.{detail} {}", r.code, r.text),
+        None => format!("{} {}", r.code, r.text),
+    }
+}
+
+/// `5 days`, `4 hours`, `30 seconds`.
+pub(super) fn span(d: std::time::Duration) -> String {
+    let s = d.as_secs();
+    let (n, unit) = [(86_400, "day"), (3600, "hour"), (60, "minute")].into_iter().find(|(n, _)| s >= *n && s % n == 0).unwrap_or((1, "second"));
+    format!("{} {unit}{}", s / n, if s / n == 1 { "" } else { "s" })
+}
+
+/// Connections under way, in all and by host. Limits are read each time, so a reload changes them.
+#[derive(Default)]
+pub(super) struct Limits {
+    all: Rc<Gate>,
+    hosts: RefCell<HashMap<String, Rc<Gate>>>,
+}
+
+#[derive(Default)]
+struct Gate {
+    inside: Cell<usize>,
+    left: Event,
+}
+
+/// Gives the place back when dropped.
+pub(super) struct Pass(Rc<Gate>);
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        self.0.inside.set(self.0.inside.get() - 1);
+        self.0.left.notify(1);
+    }
+}
+
+impl Limits {
+    pub(super) async fn all(&self, limit: usize) -> Pass {
+        Gate::enter(self.all.clone(), limit).await
+    }
+    pub(super) async fn host(&self, name: &str, limit: usize) -> Pass {
+        let gate = {
+            let mut hosts = self.hosts.borrow_mut();
+            // Those that nobody waits for or is inside of.
+            hosts.retain(|_, g| Rc::strong_count(g) > 1);
+            hosts.entry(name.to_owned()).or_default().clone()
+        };
+        Gate::enter(gate, limit).await
+    }
+}
+
+impl Gate {
+    async fn enter(gate: Rc<Self>, limit: usize) -> Pass {
+        while gate.inside.get() >= limit.max(1) {
+            let left = gate.left.listen();
+            if gate.inside.get() < limit.max(1) {
+                break;
+            }
+            left.await;
+        }
+        gate.inside.set(gate.inside.get() + 1);
+        Pass(gate)
+    }
+}

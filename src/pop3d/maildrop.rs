@@ -1,0 +1,173 @@
+//! The INBOX as one session sees it, and the commands of the TRANSACTION and UPDATE states.
+
+use super::{
+    events,
+    session::{Session, State, Stop},
+};
+use crate::{
+    accounts::AccountId,
+    net::Wire,
+    proto::pop3::{self, Code, Command, Response},
+    store::{self, FlagOp, Flags, Folder, Store, Uid},
+};
+use std::{fmt::Write, sync::Arc};
+
+/// A listing goes out in pieces of about this size: 200,000 messages are not held as text.
+const PIECE: usize = 16 * 1024;
+
+struct Message {
+    uid: Uid,
+    /// Octets with CRLF line ends.
+    size: u64,
+    deleted: bool,
+}
+
+/// A snapshot in UID order; message n is `messages[n - 1]`.
+pub(super) struct Maildrop {
+    folder: Arc<Folder>,
+    uid_validity: u32,
+    messages: Vec<Message>,
+    account: AccountId,
+}
+
+impl Maildrop {
+    /// Job.
+    pub(super) fn open(store: &Arc<Store>, account: &AccountId) -> store::Result<Self> {
+        let home = store.home(&account.0)?;
+        home.prepare()?;
+        let folder = home.open("INBOX")?;
+        folder.sync()?;
+        let (uids, _) = folder.uids();
+        let messages = folder.meta(&uids).into_iter().flatten().map(|m| Message { uid: m.uid, size: m.size, deleted: false }).collect();
+        Ok(Self { uid_validity: folder.counts().uid_validity, messages, folder, account: account.clone() })
+    }
+
+    /// How many, and their octets; without what is marked.
+    pub(super) fn stat(&self) -> (usize, u64) {
+        self.kept().fold((0, 0), |(n, size), (_, m)| (n + 1, size + m.size))
+    }
+
+    fn kept(&self) -> impl Iterator<Item = (usize, &Message)> {
+        self.messages.iter().enumerate().map(|(n, m)| (n + 1, m)).filter(|(_, m)| !m.deleted)
+    }
+
+    fn message(&mut self, number: u32) -> Result<&mut Message, Response> {
+        let index = (number as usize).checked_sub(1);
+        let found = index.and_then(|i| self.messages.get_mut(i)).filter(|m| !m.deleted);
+        found.ok_or_else(|| Response::err("No such message"))
+    }
+
+    /// `None`: all was said already.
+    pub(super) async fn obey(&mut self, command: Command, wire: &mut Wire) -> Result<Option<Response>, Stop> {
+        let response = match command {
+            Command::Stat => {
+                let (count, size) = self.stat();
+                Response::ok(format!("{count} {size}"))
+            }
+            Command::List(None) => return self.listing(wire, |m| m.size.to_string()).await,
+            Command::Uidl(None) => {
+                let uid_validity = self.uid_validity;
+                return self.listing(wire, |m| pop3::unique_id(m.uid.0, uid_validity)).await;
+            }
+            Command::List(Some(n)) => self.message(n).map_or_else(|no| no, |m| Response::ok(format!("{n} {}", m.size))),
+            Command::Uidl(Some(n)) => {
+                let uid_validity = self.uid_validity;
+                self.message(n).map_or_else(|no| no, |m| Response::ok(format!("{n} {}", pop3::unique_id(m.uid.0, uid_validity))))
+            }
+            Command::Retr(n) => return self.retrieve(wire, n, None).await,
+            Command::Top(n, lines) => return self.retrieve(wire, n, Some(lines)).await,
+            Command::Dele(n) => self.message(n).map_or_else(
+                |no| no,
+                |m| {
+                    m.deleted = true;
+                    Response::ok("Marked to be deleted")
+                },
+            ),
+            Command::Rset => {
+                self.messages.iter_mut().for_each(|m| m.deleted = false);
+                let (count, size) = self.stat();
+                Response::ok(format!("{count} messages, {size} octets"))
+            }
+            _ => Response::ok(""),
+        };
+        Ok(Some(response))
+    }
+
+    /// LIST and UIDL without a number.
+    async fn listing(&self, wire: &mut Wire, show: impl Fn(&Message) -> String) -> Result<Option<Response>, Stop> {
+        let mut out = "+OK\r\n".to_owned();
+        for (n, m) in self.kept() {
+            let _ = write!(out, "{n} {}\r\n", show(m));
+            if out.len() > PIECE {
+                wire.write(out.as_bytes()).await?;
+                out.clear();
+            }
+        }
+        out.push_str(".\r\n");
+        wire.write(out.as_bytes()).await?;
+        Ok(None)
+    }
+
+    /// RETR, or TOP with a number of lines. RETR leaves \Seen behind, as Dovecot does, so that IMAP clients of the same
+    /// account see what was fetched.
+    async fn retrieve(&mut self, wire: &mut Wire, number: u32, lines: Option<u32>) -> Result<Option<Response>, Stop> {
+        let uid = match self.message(number) {
+            Ok(m) => m.uid,
+            Err(no) => return Ok(Some(no)),
+        };
+        let folder = self.folder.clone();
+        let read = smol::unblock(move || read(&folder, uid, lines.is_none())).await;
+        let message = match read {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(Some(Response::err("The message is gone, another program removed it"))),
+            Err(e) => {
+                events::trouble(wire, &self.account, "read", &e);
+                return Ok(Some(Response::Err(Some(Code::SysTemp), "The message cannot be read now".into())));
+            }
+        };
+        let shown = lines.map_or(message.as_slice(), |n| pop3::top(&message, n));
+        wire.write(format!("+OK {} octets\r\n", shown.len()).as_bytes()).await?;
+        for piece in pop3::stuffed(shown) {
+            wire.write(piece).await?;
+        }
+        Ok(None)
+    }
+}
+
+/// Job. A flag that cannot be set is no reason to keep the message from its reader.
+fn read(folder: &Folder, uid: Uid, seen: bool) -> store::Result<Option<Vec<u8>>> {
+    let bytes = folder.read(uid)?;
+    let unseen = || folder.meta(&[uid]).into_iter().flatten().any(|m| !m.flags.has(Flags::SEEN));
+    if seen
+        && bytes.is_some()
+        && unseen()
+        && let Err(e) = folder.store_flags(&[uid], FlagOp::Add, Flags::SEEN, &[])
+    {
+        events::seen_failed(uid, &e);
+    }
+    Ok(bytes)
+}
+
+impl Session {
+    /// QUIT: the UPDATE state (RFC 1939 §6). All that was marked goes in one job.
+    pub(super) async fn update(&mut self) -> Response {
+        let State::Transaction(maildrop) = std::mem::replace(&mut self.state, State::Authorization(None)) else {
+            return Response::ok("Bye");
+        };
+        let marked: Vec<Uid> = maildrop.messages.iter().filter(|m| m.deleted).map(|m| m.uid).collect();
+        if marked.is_empty() {
+            return Response::ok("Bye");
+        }
+        let (folder, count) = (maildrop.folder.clone(), marked.len());
+        match smol::unblock(move || folder.expunge(&marked)).await {
+            Ok(_) => {
+                events::deleted(&self.wire, &maildrop.account, count);
+                Response::ok(format!("Bye, {count} deleted"))
+            }
+            Err(e) => {
+                events::trouble(&self.wire, &maildrop.account, "delete", &e);
+                Response::Err(Some(Code::SysTemp), "Some messages could not be deleted".into())
+            }
+        }
+    }
+}

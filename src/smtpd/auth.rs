@@ -1,0 +1,109 @@
+//! AUTH (RFC 4954): submission only, over TLS only.
+
+use super::{
+    events,
+    session::{Session, Stop, too_many},
+};
+use crate::{
+    accounts::LoginError,
+    proto::{
+        sasl::{self, Credentials, Exchange, Mechanism, Step},
+        smtp::{Framer, Reply},
+    },
+};
+use std::time::Instant;
+
+/// Wrong passwords of one session. `accounts` slows guessers down across sessions.
+const MAX_FAILED: u32 = 5;
+
+impl Session {
+    pub(super) async fn auth(&mut self, mechanism: &str, initial: Option<String>) -> Result<Reply, Stop> {
+        if let Some(no) = self.no_auth_now() {
+            return Ok(no);
+        }
+        let Some(known) = Mechanism::parse(mechanism.as_bytes()) else {
+            return Ok(Reply::new(504, (5, 5, 4), "Mechanism not offered, want PLAIN or LOGIN"));
+        };
+        self.must_be_last()?;
+        match self.exchange(known, initial).await? {
+            Ok(credentials) => self.login(&credentials, known.name()).await,
+            Err(reply) => Ok(reply),
+        }
+    }
+
+    fn no_auth_now(&self) -> Option<Reply> {
+        if !self.is_submission() {
+            return Some(Reply::new(502, (5, 5, 1), "No AUTH here; to send mail use port 465 or 587"));
+        }
+        if !self.wire.is_tls() {
+            return Some(Self::tls_first());
+        }
+        if self.account.is_some() {
+            return Some(Reply::new(503, (5, 5, 1), "Authenticated already"));
+        }
+        let extended = self.hello.as_ref().is_some_and(|h| h.extended);
+        (!extended).then(|| Reply::new(503, (5, 5, 1), "EHLO first"))
+    }
+
+    /// The challenges; `Err`: it did not come to a password.
+    async fn exchange(&mut self, mechanism: Mechanism, initial: Option<String>) -> Result<Result<Credentials, Reply>, Stop> {
+        let (mut exchange, mut step) = match Exchange::start(mechanism, initial.as_deref().map(str::as_bytes)) {
+            Ok(begun) => begun,
+            Err(e) => return self.broken(e),
+        };
+        loop {
+            let challenge = match step {
+                Step::Done(credentials) => return Ok(Ok(credentials)),
+                Step::Challenge(text) => text,
+            };
+            self.say(Reply::bare(334, challenge)).await?;
+            let Some(line) = self.line(Framer::response).await? else {
+                return Ok(Err(Reply::new(500, (5, 5, 6), "Authentication line too long")));
+            };
+            self.must_be_last()?;
+            step = match exchange.answer(&line) {
+                Ok(step) => step,
+                Err(e) => return self.broken(e),
+            };
+        }
+    }
+
+    fn broken(&mut self, e: sasl::Error) -> Result<Result<Credentials, Reply>, Stop> {
+        Ok(Err(match e {
+            sasl::Error::Cancelled => Reply::new(501, (5, 7, 0), e.to_string()),
+            sasl::Error::Malformed(_) => Reply::new(501, (5, 5, 2), e.to_string()),
+            sasl::Error::Forbidden(_) => {
+                self.counts.failed_logins += 1;
+                events::login_failed(self, "", &e);
+                wrong()
+            }
+        }))
+    }
+
+    async fn login(&mut self, credentials: &Credentials, mechanism: &str) -> Result<Reply, Stop> {
+        let accounts = self.service.mta.accounts.clone();
+        let login = Box::pin(accounts.login(&credentials.name, &credentials.password, self.wire.peer(), Instant::now())).await;
+        let (reply, why) = match login {
+            Ok(account) => {
+                events::login(self, &account, mechanism);
+                self.account = Some(account);
+                return Ok(Reply::new(235, (2, 7, 0), "Authentication successful"));
+            }
+            Err(LoginError::Wrong) => (wrong(), "wrong"),
+            Err(LoginError::Throttled) => (Reply::new(454, (4, 7, 0), "Too many failed logins, try again later"), "throttled"),
+            Err(LoginError::Temporary) => (Reply::new(454, (4, 7, 0), "Authentication is not possible now, try again later"), "temporary"),
+        };
+        events::login_failed(self, &credentials.name, &why);
+        self.counts.failed_logins += 1;
+        if self.counts.failed_logins >= MAX_FAILED {
+            self.say(reply).await?;
+            return Err(too_many("failed logins"));
+        }
+        Ok(reply)
+    }
+}
+
+/// The same for a wrong name and a wrong password (RFC 4954 §6).
+fn wrong() -> Reply {
+    Reply::new(535, (5, 7, 8), "Name or password is wrong")
+}

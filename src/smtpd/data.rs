@@ -1,0 +1,182 @@
+//! DATA and BDAT: content streams into the draft, then `mta` takes it.
+
+use super::{
+    events,
+    session::{Open, Session, Stop},
+};
+use crate::{
+    disk::Draft,
+    proto::smtp::{Body, Reply},
+};
+
+/// Of a message that is refused already, so much more is read to let the client come to its end and hear why
+/// (RFC 5321 §4.2.5); then it is hung up on.
+const MAX_DISCARD: u64 = 64 * 1024 * 1024;
+
+impl Session {
+    /// RFC 5321 §4.1.1.4
+    pub(super) async fn data(&mut self) -> Result<Reply, Stop> {
+        if let Some(no) = self.no_content_yet() {
+            return Ok(no);
+        }
+        if self.transaction.as_ref().is_some_and(|t| t.chunks.is_some()) {
+            return Ok(Reply::new(503, (5, 5, 1), "BDAT has begun"));
+        }
+        self.must_be_last()?;
+        let Some(open) = self.transaction.take() else { return Ok(mail_first()) };
+        let id = open.mail.id.clone();
+        self.say(super::session::tagged(Reply::bare(354, "End data with <CR><LF>.<CR><LF>"), &id)).await?;
+        let mut intake = Intake::new(open, self.config.limits.message_size);
+        let mut body = Body::new();
+        loop {
+            let end = self.wire.next_undisturbed(self.config.smtp.timeout, |bytes| {
+                let (used, end) = body.push(bytes, intake.tail());
+                (used > 0).then_some((used, end))
+            });
+            let end = end.await?;
+            intake.settle(self).await?;
+            if end {
+                return Ok(self.finish(intake, body.bare()).await);
+            }
+        }
+    }
+
+    /// RFC 3030 §2: the chunk follows at once, so it is read whatever we think of the command.
+    pub(super) async fn bdat(&mut self, size: u64, last: bool) -> Result<Reply, Stop> {
+        let no = self.no_content_yet();
+        let Some(open) = self.transaction.take().filter(|_| no.is_none()) else {
+            self.skip(size).await?;
+            return Ok(no.unwrap_or_else(mail_first));
+        };
+        let limit = self.config.limits.message_size;
+        let mut intake = Intake::new(open, limit);
+        let mut chunks = intake.open.chunks.take().unwrap_or_default();
+        chunks.begin(size);
+        if size > limit.saturating_add(MAX_DISCARD) {
+            return Err(Stop::Say(too_big(limit)));
+        }
+        while chunks.left() > 0 {
+            let taken = self.wire.next_undisturbed(self.config.smtp.timeout, |bytes| {
+                let used = chunks.push(bytes, intake.tail());
+                (used > 0).then_some((used, ()))
+            });
+            taken.await?;
+            intake.settle(self).await?;
+        }
+        if last {
+            return Ok(self.finish(intake, chunks.bare()).await);
+        }
+        if let Some(no) = intake.trouble {
+            return Ok(no);
+        }
+        intake.open.chunks = Some(chunks);
+        self.transaction = Some(intake.open);
+        Ok(Reply::new(250, (2, 0, 0), format!("Ok: {size} octets")))
+    }
+
+    /// Reads a chunk that nobody wants.
+    async fn skip(&mut self, size: u64) -> Result<(), Stop> {
+        if size > MAX_DISCARD {
+            return Err(Stop::Say(Reply::new(503, (5, 5, 1), "MAIL and RCPT first")));
+        }
+        let mut left = size;
+        while left > 0 {
+            let taken = self.wire.next_undisturbed(self.config.smtp.timeout, |bytes| {
+                let used = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+                (used > 0).then_some((used, used))
+            });
+            left -= taken.await? as u64;
+        }
+        Ok(())
+    }
+
+    fn no_content_yet(&self) -> Option<Reply> {
+        match &self.transaction {
+            None => Some(mail_first()),
+            // RFC 5321 §3.3, RFC 2920 §3.1: a client that pipelines learns it here.
+            Some(open) if open.mail.recipients.is_empty() => Some(Reply::new(554, (5, 5, 1), "No valid recipients")),
+            Some(_) => None,
+        }
+    }
+
+    /// The content is complete; the transaction is over, whatever comes of it.
+    async fn finish(&mut self, intake: Intake, bare: bool) -> Reply {
+        let mail = intake.open.mail;
+        let id = mail.id.clone();
+        let refused = match intake.trouble {
+            Some(no) => no,
+            None if bare => Reply::new(550, (5, 6, 11), "A lone CR or LF in the message; lines end with CRLF"),
+            None => match Box::pin(self.service.mta.accept(mail)).await {
+                Ok(text) => {
+                    self.earned_trust();
+                    return super::session::tagged(Reply::new(250, (2, 0, 0), text), &id);
+                }
+                Err(refusal) => {
+                    events::message_refused(self, &id, &(&refusal).into(), refusal.cause.as_deref());
+                    return super::session::tagged((&refusal).into(), &id);
+                }
+            },
+        };
+        events::message_refused(self, &id, &refused, None);
+        super::session::tagged(refused, &id)
+    }
+}
+
+/// A message on its way into its draft: bounds its size, spills it to disk, and goes on reading, but not keeping,
+/// when it cannot be taken.
+struct Intake {
+    open: Open,
+    limit: u64,
+    /// Where content goes that is not kept.
+    scrap: Vec<u8>,
+    discarded: u64,
+    trouble: Option<Reply>,
+}
+
+impl Intake {
+    fn new(open: Open, limit: u64) -> Self {
+        Self { open, limit, scrap: Vec::new(), discarded: 0, trouble: None }
+    }
+    fn tail(&mut self) -> &mut Vec<u8> {
+        if self.trouble.is_some() { &mut self.scrap } else { self.open.mail.draft.tail() }
+    }
+    /// After each stretch of content.
+    async fn settle(&mut self, session: &mut Session) -> Result<(), Stop> {
+        if let Some(no) = &self.trouble {
+            self.discarded += self.scrap.len() as u64;
+            self.scrap.clear();
+            return if self.discarded > MAX_DISCARD { Err(Stop::Say(no.clone())) } else { Ok(()) };
+        }
+        if self.open.mail.draft.len() > self.limit {
+            self.give_up(too_big(self.limit));
+        } else if self.open.mail.draft.wants_spill() {
+            let mut draft = std::mem::take(&mut self.open.mail.draft);
+            let dir = session.service.mta.spool.tmp().to_owned();
+            let (draft, spilled) = smol::unblock(move || {
+                let spilled = draft.spill(&dir);
+                (draft, spilled)
+            })
+            .await;
+            self.open.mail.draft = draft;
+            if let Err(e) = spilled {
+                events::spill_failed(session, &self.open.mail.id, &e);
+                let text = if e.is_full() { "The disk is full" } else { "The message cannot be stored now" };
+                self.give_up(Reply::new(452, (4, 3, 1), format!("{text}, try again later")));
+            }
+        }
+        Ok(())
+    }
+    fn give_up(&mut self, why: Reply) {
+        self.trouble = Some(why);
+        self.open.mail.draft = Draft::new();
+    }
+}
+
+fn mail_first() -> Reply {
+    Reply::new(503, (5, 5, 1), "MAIL and RCPT first")
+}
+
+/// RFC 1870 §6.1
+fn too_big(limit: u64) -> Reply {
+    Reply::new(552, (5, 3, 4), format!("Message is larger than the {limit} octets allowed"))
+}
