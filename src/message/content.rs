@@ -64,12 +64,23 @@ pub fn param_text(params: &[Param], name: &str) -> Option<String> {
     found(name).map(Joined::text)
 }
 
-/// Parameters as RFC 9051 §7.5.2 wants them in BODYSTRUCTURE: continuations joined under the plain name; those with
-/// a charset decoded to UTF-8 under the name with an asterisk.
+/// Parameters for BODYSTRUCTURE: continuations joined under the plain name; those with a charset under the name with
+/// an asterisk, as `charset''percent-octets`. RFC 9051 §7.5.2 would have the latter in plain UTF-8, but clients put
+/// the pair through RFC 2231 again (K-9 loses the file name otherwise), and this is what most servers send.
 pub fn wire_params(params: &[Param]) -> Vec<(String, Vec<u8>)> {
-    let wire = |j: Joined| {
-        let value = if j.name.ends_with('*') { j.text().into_bytes() } else { j.octets };
-        (j.name, value)
+    let wire = |joined: Joined| match joined.charset {
+        None => (joined.name, joined.octets),
+        Some(charset) => {
+            let mut value = [&charset[..], b"''"].concat();
+            for b in joined.octets {
+                if b.is_ascii_alphanumeric() || b"-._~!#$&+".contains(&b) {
+                    value.push(b);
+                } else {
+                    value.extend_from_slice(format!("%{b:02X}").as_bytes());
+                }
+            }
+            (joined.name, value)
+        }
     };
     join(params).into_iter().map(wire).collect()
 }
@@ -260,4 +271,85 @@ impl Scan<'_> {
 /// RFC 2045 §5.1.
 fn is_token(b: u8) -> bool {
     b.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(value: &str) -> String {
+        let Some((kind, subtype, params)) = content_type(value.as_bytes()) else { return String::new() };
+        let params: String = params.iter().map(|p| format!(";{}={}", p.name, String::from_utf8_lossy(&p.value))).collect();
+        format!("{kind}/{subtype}{params}")
+    }
+
+    #[test]
+    fn types() {
+        let cases = [
+            ("Text/PLAIN", "text/plain"),
+            (" text/plain; charset=us-ascii (Plain text)", "text/plain;charset=us-ascii"),
+            ("text/plain; Charset=\"utf-8\" ; Format=Flowed ;", "text/plain;charset=utf-8;format=Flowed"),
+            ("text/plain charset=utf-8", "text/plain"),
+            ("text/plain;;; a=b", "text/plain;a=b"),
+            ("text/plain; =x; a=b; c; d=", "text/plain;a=b;d="),
+            ("application/pdf; name=my file.pdf; x=y", "application/pdf;name=my file.pdf;x=y"),
+            ("a/b; n=\"q\\\"q; x\"; m=1", "a/b;n=q\"q; x;m=1"),
+            ("a/b; n=\"fol\r\n ded\"", "a/b;n=fol ded"),
+            ("a/b; n=\"open", "a/b;n=open"),
+            ("a/b; n=x\\", "a/b;n=x\\"),
+            ("a/b; n=\"x\\", "a/b;n=x"),
+            ("(c) a (d(e)) / b (f) ; (g) n (h) = (i) v", "a/b;n=v"),
+            ("a/b (open ; n=v", "a/b"),
+            ("a/b; n=ü", "a/b;n=ü"),
+            ("text", ""),
+            ("", ""),
+            ("/plain", ""),
+            ("text/", ""),
+            ("ü/x", ""),
+        ];
+        for (value, expect) in cases {
+            assert_eq!(shown(value), expect, "{value:?}");
+            for cut in 0..value.len() {
+                let _ = content_type(&value.as_bytes()[..cut]);
+            }
+        }
+        let many = format!("a/b{}", ";a=b".repeat(10_000));
+        assert_eq!(content_type(many.as_bytes()).map(|t| t.2.len()), Some(MAX_PARAMS));
+    }
+
+    #[test]
+    fn extended_parameters() {
+        // Parameters, the text of `f`, and as they go into BODYSTRUCTURE.
+        let cases = [
+            ("f=plain", Some("plain"), "f=plain"),
+            ("f*=utf-8'en'%c3%BC", Some("ü"), "f*=utf-8''%C3%BC"),
+            ("f*=iso-8859-1''%FC x", Some("ü x"), "f*=iso-8859-1''%FC%20x"),
+            ("f*=no-quotes%41", Some("no-quotesA"), "f*=''no-quotesA"),
+            ("f*0=a; f*1=b; f*2=\"c d\"", Some("abc d"), "f=abc d"),
+            ("f*1=b; f*0=a", Some("ab"), "f=ab"),
+            ("f*0*=utf-8''%C3; f*1*=%BC; f*2=%41", Some("ü%41"), "f*=utf-8''%C3%BC%2541"),
+            ("f=old; f*=utf-8''n%C3%BC", Some("nü"), "f=old f*=utf-8''n%C3%BC"),
+            ("f==?utf-8?q?=C3=BC?=", Some("ü"), "f==?utf-8?q?=C3=BC?="),
+            ("f=a; f=b", Some("a"), "f=a"),
+            ("f*99999999999=a", None, "f*99999999999=a"),
+            ("*=a; **=b", None, "*=a **=''b"),
+            ("f*0*=%", Some("%"), "f*=''%25"),
+            ("g=x", None, "g=x"),
+        ];
+        for (params, text, wire) in cases {
+            let (_, params) = disposition(format!("x; {params}").as_bytes()).expect("a token");
+            assert_eq!(param_text(&params, "f").as_deref(), text, "{params:?}");
+            let shown: Vec<_> = wire_params(&params).into_iter().map(|(n, v)| format!("{n}={}", String::from_utf8_lossy(&v))).collect();
+            assert_eq!(shown.join(" "), wire, "{params:?}");
+        }
+    }
+
+    #[test]
+    fn other_fields() {
+        assert_eq!(token(b" Base64 (c)"), Some("base64".to_owned()));
+        assert_eq!(token(b";"), None);
+        assert_eq!(languages(b"en, de-AT (x) ,fr"), ["en", "de-at", "fr"]);
+        assert_eq!(languages(b""), [""; 0]);
+        assert_eq!(disposition(b"Attachment").map(|d| d.0), Some("attachment".to_owned()));
+    }
 }

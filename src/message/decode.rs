@@ -164,3 +164,69 @@ fn uuencoded(text: &[u8], max: usize) -> Option<Vec<u8>> {
     out.truncate(max);
     Some(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transfers() {
+        let cases: &[(&str, &[u8], &[u8])] = &[
+            ("7bit", b"a=41", b"a=41"),
+            ("base64", b"aGVs\r\nbG8=\r\n", b"hello"),
+            ("base64", b"aGVsbG8", b"hello"),
+            ("base64", b"aGk=aGk=", b"hihi"),
+            ("base64", b"a!G k\0", b"hi"),
+            ("base64", b"a", b""),
+            ("base64", b"====", b""),
+            ("quoted-printable", b"a=3Db=3d", b"a=b="),
+            ("quoted-printable", b"soft=\r\nbreak= \t\r\nhere=\nend\r\n", b"softbreakhereend\r\n"),
+            ("quoted-printable", b"trailing \t\r\nx=20\r\n", b"trailing\r\nx \r\n"),
+            ("quoted-printable", b"bad =ZZ =4", b"bad =ZZ =4"),
+            ("quoted-printable", b"=", b""),
+            ("quoted-printable", b"\n\r\n", b"\n\r\n"),
+            ("uuencode", b"junk\nbegin 644 x\n#0V%T\n`\nend\n", b"Cat"),
+            ("uuencode", b"begin 644 x\r\n&0V%T0V%T\r\n!00\n`\r\nend\n", b"CatCatA"),
+        ];
+        for (encoding, body, octets) in cases {
+            assert_eq!(transfer(encoding, body, usize::MAX).as_deref(), Some(*octets), "{encoding} {:?}", String::from_utf8_lossy(body));
+            for cut in 0..body.len() {
+                let whole = transfer(encoding, &body[..cut], usize::MAX);
+                let bounded = transfer(encoding, &body[..cut], 2);
+                assert!(bounded.as_ref().is_none_or(|b| b.len() <= 2));
+                assert_eq!(bounded.as_deref(), whole.as_deref().map(|w| &w[..w.len().min(2)]), "{encoding} {cut}");
+            }
+        }
+        assert_eq!(transfer("x-unknown", b"a", 10), None);
+        assert_eq!(transfer("uuencode", b"no begin", 10), None);
+    }
+
+    #[test]
+    fn charsets() {
+        let cases: &[(&str, &[u8], &str)] = &[
+            ("utf-8", b"\xc3\xbc\xff", "ü\u{fffd}"),
+            ("UTF8", "ü".as_bytes(), "ü"),
+            ("iso-8859-15", b"\xa4", "€"),
+            ("latin1", b"\xfc", "ü"),
+            ("windows-1251", b"\xcf", "П"),
+            ("koi8-r", b"\xf0", "П"),
+            ("gb2312", b"\xc4\xe3", "你"),
+            ("big5", b"\xa7A", "你"),
+            ("shift_jis", b"\x83n", "ハ"),
+            ("iso-2022-jp", b"\x1b$B%O\x1b(B", "ハ"),
+            ("utf-16", b"\xfe\xff\x00\xe1", "á"),
+            ("utf-7", b"+ZYeB9A-", "文致"),
+            ("cp850", b"\x81", "ü"),
+            ("us-ascii", "ü".as_bytes(), "ü"),
+            ("", b"\xfc", "ü"),
+            ("", b"cut \xc3", "cut \u{fffd}"),
+            ("unknown-8bit", b"\xfc", "ü"),
+            ("iso-2022-kr", b"abc", "abc"),
+            (" utf-8 ", b"a", "a"),
+        ];
+        for (label, octets, text) in cases {
+            assert_eq!(Charset::named(label.as_bytes()).decode(octets), *text, "{label}");
+        }
+        assert_eq!(Charset::named(&b"x".repeat(1 << 16)).decode(b"a"), "a");
+    }
+}

@@ -89,3 +89,52 @@ fn split_at_mark(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = memchr::memchr(b'?', text)?;
     Some((text.get(..at)?, text.get(at + 1..)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CASES: &[(&[u8], &str)] = &[
+        (b"", ""),
+        (b"plain text", "plain text"),
+        (b"=?ISO-8859-1?Q?a?=", "a"),
+        (b"=?ISO-8859-1?Q?a?= b", "a b"),
+        (b"=?ISO-8859-1?Q?a?= =?ISO-8859-1?Q?b?=", "ab"),
+        (b"=?ISO-8859-1?Q?a?=  \r\n  =?ISO-8859-1?Q?b?=", "ab"),
+        (b"=?ISO-8859-1?Q?a_b?=", "a b"),
+        (b"=?ISO-8859-1?Q?a?= =?ISO-8859-2?Q?_b?=", "a b"),
+        (b"=?utf-8?q?=5F_=3F?=", "_ ?"),
+        (b"=?utf-8?b?w?= =?utf-8?B?7w=?=", "\u{fffd}"),
+        (b"=?utf-8?q?=C3?= =?UTF-8?q?=BC?=", "\u{fc}"),
+        (b"=?utf-8*de?q?=C3=BC?=", "\u{fc}"),
+        (b"=?utf-8?q?with space?=", "with space"),
+        (b"pre=?utf-8?q?x?=post", "prexpost"),
+        (b"=?utf-8?q?x?=\"=?utf-8?q?y?=", "x\"y"),
+        (b"=?utf-8?x?x?=", "=?utf-8?x?x?="),
+        (b"=?utf-8?q?x", "=?utf-8?q?x"),
+        (b"=??q?x?=", "=??q?x?="),
+        (b"=?=?utf-8?q?x?=", "=?x"),
+        (b"=?iso-2022-jp?b?GyRCRnxLXBsoQg==?=", "\u{65e5}\u{672c}"),
+        (b"=?utf-7?q?+AOQ-?=", "\u{e4}"),
+        (b"=?nonsense?q?=FC?=", "\u{fc}"),
+        (b"raw \xc3\xbc", "raw \u{fc}"),
+        (b"raw \xfc", "raw \u{fc}"),
+    ];
+
+    #[test]
+    fn words() {
+        for (value, text) in CASES {
+            assert_eq!(encoded_words(value), *text, "{}", String::from_utf8_lossy(value));
+            for cut in 0..value.len() {
+                let _ = encoded_words(&value[..cut]);
+            }
+        }
+    }
+
+    #[test]
+    fn hostile_lengths() {
+        for piece in [&b"=?"[..], b"=?a?q?", b"=?a?q?x?= ", b"?=", b"=?a"] {
+            let _ = encoded_words(&piece.repeat(50_000));
+        }
+    }
+}
