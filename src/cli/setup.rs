@@ -214,8 +214,10 @@ impl Plan {
                 None => Ok(()),
             }
         };
-        make(self.folder(), 0o755, None)?;
-        make(&self.folder().join("conf.d"), 0o755, None)?;
+        // As the package makes them: nobody else need read what is in there.
+        let (mode, ids) = self.ids.map_or((0o755, None), |(_, gid)| (0o750, Some((0, gid))));
+        make(self.folder(), mode, ids)?;
+        make(&self.folder().join("conf.d"), mode, ids)?;
         make(&self.state, 0o750, self.ids)?;
         make(&self.state.join("keys"), 0o700, self.ids)
     }
