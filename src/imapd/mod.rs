@@ -1,4 +1,38 @@
-//! IMAP sessions: state, order and limits over the store.
+//! IMAP sessions (RFC 3501): state, order and limits over the store. `proto::imap` reads and writes the bytes.
+//!
+//! One task per connection. What touches the disk or takes long (search, parts of large messages) is cut into jobs
+//! for the blocking pool, each bounded in messages and bytes, so that one client cannot hold the others up; what a
+//! job brings goes out before the next begins. A session that waits holds no buffer and no message.
+//!
+//! Sequence numbers are the session's own ([`view`](self)): they move only when EXPUNGE and EXISTS are sent, and
+//! `sync.rs` alone sends those, after each command, as far as the table in `commands.rs` allows.
+//!
+//! Deviations: `\Recent` is taken by the first session that selects for writing, EXAMINE and STATUS see none of it. No password is read over plain text, on a
+//! UNIX socket neither.
+//!
+//! Must not know: files, DNS, other protocols' sessions.
+
+mod append;
+mod body;
+mod commands;
+mod copy;
+mod events;
+mod fetch;
+mod flags;
+mod folders;
+mod idle;
+mod list;
+mod login;
+mod matching;
+mod refusal;
+mod search;
+mod select;
+mod session;
+mod store;
+pub mod summary;
+mod sync;
+mod uids;
+mod view;
 
 use crate::{
     accounts::Accounts,
@@ -8,24 +42,17 @@ use crate::{
 };
 use std::{rc::Rc, sync::Arc};
 
-pub mod summary {
-    //! ENVELOPE and BODYSTRUCTURE in wire form, made once per message.
-    pub fn make(message: &[u8]) -> Vec<u8> {
-        let _ = message;
-        todo!("imapd room")
-    }
-}
-
 pub struct Service {
     pub config: Arc<Live<Config>>,
     pub accounts: Arc<Accounts>,
     pub store: Arc<Store>,
+    /// For STARTTLS; a wire that came with TLS needs none.
     pub tls: Option<Acceptor>,
 }
 
+/// Speaks IMAP on one connection until either side ends it.
 pub async fn serve(service: Rc<Service>, wire: Wire) {
-    let _ = (service, wire);
-    todo!("imapd room")
+    session::Session::new(service, wire).serve().await;
 }
 
 /// What a client hears whom `net::listen` turns away.

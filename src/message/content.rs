@@ -64,12 +64,23 @@ pub fn param_text(params: &[Param], name: &str) -> Option<String> {
     found(name).map(Joined::text)
 }
 
-/// Parameters as RFC 9051 §7.5.2 wants them in BODYSTRUCTURE: continuations joined under the plain name; those with
-/// a charset decoded to UTF-8 under the name with an asterisk.
+/// Parameters for BODYSTRUCTURE: continuations joined under the plain name; those with a charset under the name with
+/// an asterisk, as `charset''percent-octets`. RFC 9051 §7.5.2 would have the latter in plain UTF-8, but clients put
+/// the pair through RFC 2231 again (K-9 loses the file name otherwise), and this is what most servers send.
 pub fn wire_params(params: &[Param]) -> Vec<(String, Vec<u8>)> {
-    let wire = |j: Joined| {
-        let value = if j.name.ends_with('*') { j.text().into_bytes() } else { j.octets };
-        (j.name, value)
+    let wire = |joined: Joined| match joined.charset {
+        None => (joined.name, joined.octets),
+        Some(charset) => {
+            let mut value = [&charset[..], b"''"].concat();
+            for b in joined.octets {
+                if b.is_ascii_alphanumeric() || b"-._~!#$&+".contains(&b) {
+                    value.push(b);
+                } else {
+                    value.extend_from_slice(format!("%{b:02X}").as_bytes());
+                }
+            }
+            (joined.name, value)
+        }
     };
     join(params).into_iter().map(wire).collect()
 }
@@ -311,18 +322,18 @@ mod tests {
         // Parameters, the text of `f`, and as they go into BODYSTRUCTURE.
         let cases = [
             ("f=plain", Some("plain"), "f=plain"),
-            ("f*=utf-8'en'%c3%BC", Some("ü"), "f*=ü"),
-            ("f*=iso-8859-1''%FC x", Some("ü x"), "f*=ü x"),
-            ("f*=no-quotes%41", Some("no-quotesA"), "f*=no-quotesA"),
+            ("f*=utf-8'en'%c3%BC", Some("ü"), "f*=utf-8''%C3%BC"),
+            ("f*=iso-8859-1''%FC x", Some("ü x"), "f*=iso-8859-1''%FC%20x"),
+            ("f*=no-quotes%41", Some("no-quotesA"), "f*=''no-quotesA"),
             ("f*0=a; f*1=b; f*2=\"c d\"", Some("abc d"), "f=abc d"),
             ("f*1=b; f*0=a", Some("ab"), "f=ab"),
-            ("f*0*=utf-8''%C3; f*1*=%BC; f*2=%41", Some("ü%41"), "f*=ü%41"),
-            ("f=old; f*=utf-8''n%C3%BC", Some("nü"), "f=old f*=nü"),
+            ("f*0*=utf-8''%C3; f*1*=%BC; f*2=%41", Some("ü%41"), "f*=utf-8''%C3%BC%2541"),
+            ("f=old; f*=utf-8''n%C3%BC", Some("nü"), "f=old f*=utf-8''n%C3%BC"),
             ("f==?utf-8?q?=C3=BC?=", Some("ü"), "f==?utf-8?q?=C3=BC?="),
             ("f=a; f=b", Some("a"), "f=a"),
             ("f*99999999999=a", None, "f*99999999999=a"),
-            ("*=a; **=b", None, "*=a **=b"),
-            ("f*0*=%", Some("%"), "f*=%"),
+            ("*=a; **=b", None, "*=a **=''b"),
+            ("f*0*=%", Some("%"), "f*=''%25"),
             ("g=x", None, "g=x"),
         ];
         for (params, text, wire) in cases {

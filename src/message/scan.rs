@@ -237,3 +237,46 @@ fn boundary(part: &Part) -> Option<Vec<u8>> {
     boundary.truncate(boundary.trim_ascii_end().len());
     (1..=MAX_BOUNDARY).contains(&boundary.len()).then_some(boundary)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::mime::Structure;
+    use super::*;
+
+    fn count(message: &str) -> (usize, usize) {
+        let structure = Structure::scan(message.as_bytes());
+        let parts = structure.parts();
+        let mut depths: Vec<usize> = Vec::new();
+        for part in parts {
+            let above = part.parent.and_then(|p| structure.part(p));
+            depths.push(part.parent.and_then(|p| depths.get(p)).map_or(0, |d| d + 1));
+            assert!(above.is_none_or(|above| above.body.start <= part.whole.start && part.whole.end <= above.body.end));
+            assert_eq!(part.shape == Shape::Leaf, part.children.is_empty());
+        }
+        (parts.len(), depths.into_iter().max().unwrap_or(0))
+    }
+
+    /// Parts and depth. Each of these cost other programs their stack, their memory or a night.
+    #[test]
+    fn hostile_shapes() {
+        let multipart = |boundary: &str| format!("Content-Type: multipart/mixed; boundary=\"{boundary}\"\n\n--{boundary}\n");
+        let numbered = |n: usize| (0..n).map(|n| multipart(&format!("b{n}"))).collect::<String>();
+        let cases = [
+            ("messages in messages", "Content-Type: message/rfc822\n\n".repeat(100_000), (MAX_DEPTH + 1, MAX_DEPTH)),
+            ("multiparts in multiparts", numbered(100_000), (MAX_DEPTH + 1, MAX_DEPTH)),
+            ("the same boundary", multipart("b").repeat(100_000), (MAX_PARTS, MAX_DEPTH)),
+            ("prefix boundaries", (1..=200).map(|n| multipart(&"a".repeat(n))).collect::<String>() + &"--aaa \n".repeat(1000), (1101, MAX_DEPTH)),
+            ("many parts", multipart("b") + &"--b\n".repeat(100_000), (MAX_PARTS, 1)),
+            ("many messages", multipart("b") + &"Content-Type: message/rfc822\n\nA: b\n\n--b\n".repeat(100_000), (MAX_PARTS, 2)),
+            ("deep, then many", numbered(99) + &"--b98\n".repeat(100_000), (MAX_PARTS, 99)),
+            ("deep, then wide", numbered(100) + &(0..100).rev().map(|n| format!("--b{n}--\n")).collect::<String>().repeat(1000), (101, 100)),
+            ("dashes", numbered(100) + &"--\n".repeat(1_000_000), (101, 100)),
+            ("long lines of dashes", numbered(100) + &"-".repeat(4_000_000), (101, 100)),
+            ("header without end", "A: b\n ".repeat(500_000), (1, 0)),
+            ("digest", "Content-Type: multipart/digest; boundary=b\n\n".to_owned() + &"--b\n\n".repeat(20_000), (MAX_PARTS, 2)),
+        ];
+        for (name, message, expect) in cases {
+            assert_eq!(count(&message), expect, "{name}");
+        }
+    }
+}

@@ -6,7 +6,6 @@ use crate::{
     message::Address,
     net::{Drain, Ended, Wire, tls::Connector},
     proto::smtp::ReplyParser,
-    spool::Notify,
 };
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use std::{fmt, time::Duration};
@@ -14,15 +13,13 @@ use std::{fmt, time::Duration};
 const CONNECT: Duration = Duration::from_secs(30);
 const HANDSHAKE: Duration = Duration::from_secs(60);
 /// RFC 5321 §4.5.3.2: greeting, EHLO, MAIL, RCPT.
-const COMMAND: Duration = Duration::from_secs(300);
+pub(super) const COMMAND: Duration = Duration::from_secs(300);
 const DATA: Duration = Duration::from_secs(120);
 const BLOCK: Duration = Duration::from_secs(180);
 /// Hosts that scan or fan out before the 250 are slow, and giving up early makes duplicates.
 const FINAL: Duration = Duration::from_secs(600);
 /// For a last word after the connection broke while we wrote.
 const LAST_WORD: Duration = Duration::from_secs(5);
-/// Recipients sent in one go: their replies must fit the sockets' buffers while we only write.
-const BATCH: usize = 50;
 
 /// Why a dialogue ended before any recipient was answered.
 #[derive(Debug)]
@@ -57,19 +54,19 @@ pub(super) fn all(mail: &Mail, outcome: &Outcome) -> Vec<Outcome> {
 }
 
 /// A remote's no, or anything that is not yes.
-fn no(reply: Reply) -> Outcome {
+pub(super) fn no(reply: Reply) -> Outcome {
     if reply.is_permanent() { Outcome::Refused(reply) } else { Outcome::Deferred(reply) }
 }
 
-fn is_yes(reply: &Reply) -> bool {
+pub(super) fn is_yes(reply: &Reply) -> bool {
     reply.code / 100 == 2
 }
 
 pub(super) struct Dialogue<'a> {
     wire: Wire,
     peer: &'a Peer,
-    mail: &'a Mail,
-    offer: Offer,
+    pub(super) mail: &'a Mail,
+    pub(super) offer: Offer,
     /// In the middle of a message nothing may follow, not even QUIT: it would be taken for a part of it.
     in_data: bool,
 }
@@ -209,110 +206,6 @@ impl<'a> Dialogue<'a> {
         (!ascii).then(|| Outcome::Refused(Reply::new(550, (5, 6, 7), text())))
     }
 
-    /// MAIL and RCPT. `None`: accepted.
-    async fn envelope(&mut self) -> Result<Vec<Option<Outcome>>, Stop> {
-        let mail = self.mail;
-        let mut outcomes = Vec::with_capacity(mail.recipients.len());
-        let mut from = Some(self.mail_command());
-        let batch = if self.offer.pipelining { BATCH } else { 1 };
-        for group in mail.recipients.chunks(batch) {
-            let lines: Vec<String> = group.iter().map(|r| self.rcpt_command(r)).collect();
-            let asked_from = from.is_some();
-            if let Some(line) = from.take() {
-                self.say(&line).await.map_err(|e| self.lost("MAIL", &e))?;
-                if !self.offer.pipelining
-                    && let Some(refused) = self.mail_reply().await?
-                {
-                    return Ok(vec![Some(refused); mail.recipients.len()]);
-                }
-            }
-            for line in &lines {
-                if let Err(e) = self.say(line).await {
-                    return self.rest_lost(outcomes, &e);
-                }
-            }
-            if asked_from
-                && self.offer.pipelining
-                && let Some(refused) = self.mail_reply().await?
-            {
-                return Ok(vec![Some(refused); mail.recipients.len()]);
-            }
-            for _ in &lines {
-                match self.reply(self.within(COMMAND)).await {
-                    Ok(reply) if reply.code == 421 => return self.closing(outcomes, reply),
-                    Ok(reply) => outcomes.push((!is_yes(&reply)).then(|| no(reply))),
-                    Err(e) => return self.rest_lost(outcomes, &e),
-                }
-            }
-        }
-        Ok(outcomes)
-    }
-    async fn mail_reply(&mut self) -> Result<Option<Outcome>, Stop> {
-        let reply = self.early("MAIL").await?;
-        if reply.code == 421 {
-            return Err(self.stop("MAIL", &reply));
-        }
-        Ok((!is_yes(&reply)).then(|| no(reply)))
-    }
-    /// 421 in the middle: nobody gets this mail here now, accepted or not.
-    fn closing(&self, mut outcomes: Vec<Option<Outcome>>, reply: Reply) -> Result<Vec<Option<Outcome>>, Stop> {
-        if outcomes.is_empty() {
-            return Err(self.stop("RCPT", &reply));
-        }
-        let rest = Outcome::Deferred(reply);
-        outcomes.iter_mut().filter(|o| o.is_none()).for_each(|o| *o = Some(rest.clone()));
-        outcomes.resize(self.mail.recipients.len(), Some(rest));
-        Ok(outcomes)
-    }
-    fn rest_lost(&self, outcomes: Vec<Option<Outcome>>, e: &Ended) -> Result<Vec<Option<Outcome>>, Stop> {
-        if outcomes.is_empty() { Err(self.lost("RCPT", e)) } else { self.closing(outcomes, self.lost_reply("RCPT", e)) }
-    }
-    /// RFC 1870 §3, RFC 6152 §3, RFC 6531 §3.4, RFC 3461 §4.3 and §4.4.
-    fn mail_command(&self) -> String {
-        let (offer, mail) = (&self.offer, self.mail);
-        let mut line = match &mail.sender {
-            Some(sender) => format!("MAIL FROM:<{sender}>"),
-            None => "MAIL FROM:<>".to_owned(),
-        };
-        if offer.size {
-            line += &format!(" SIZE={}", mail.size);
-        }
-        if offer.eight_bit && mail.body_8bit {
-            line += " BODY=8BITMIME";
-        }
-        if offer.smtputf8 && mail.smtputf8 {
-            line += " SMTPUTF8";
-        }
-        if offer.dsn {
-            line += if mail.ret_full { " RET=FULL" } else { " RET=HDRS" };
-            if let Some(envid) = mail.envid.as_deref().filter(|e| self.is_value(e)) {
-                line += &format!(" ENVID={envid}");
-            }
-        }
-        line
-    }
-    fn rcpt_command(&self, (address, notify, original): &(Address, Notify, Option<String>)) -> String {
-        let mut line = format!("RCPT TO:<{address}>");
-        if !self.offer.dsn {
-            return line;
-        }
-        let wanted = [(notify.never, "NEVER"), (notify.success, "SUCCESS"), (notify.failure, "FAILURE"), (notify.delay, "DELAY")];
-        // NEVER stands alone.
-        let wanted: Vec<&str> = wanted.iter().filter(|(yes, word)| *yes && (!notify.never || *word == "NEVER")).map(|w| w.1).collect();
-        if !wanted.is_empty() {
-            line += &format!(" NOTIFY={}", wanted.join(","));
-        }
-        if let Some(original) = original.as_deref().filter(|o| o.contains(';') && self.is_value(o)) {
-            line += &format!(" ORCPT={original}");
-        }
-        line
-    }
-    /// Whatever the spool holds, a parameter stays one.
-    fn is_value(&self, text: &str) -> bool {
-        let utf8 = self.offer.smtputf8 && self.mail.smtputf8;
-        !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() || utf8 && !c.is_ascii() && !c.is_control() && !c.is_whitespace())
-    }
-
     /// DATA to its last reply: what becomes of those who were accepted.
     async fn data(&mut self, source: &mut Option<Source>) -> Outcome {
         let Some(mut source) = source.take() else { return Outcome::Deferred(unreadable()) };
@@ -376,7 +269,7 @@ impl<'a> Dialogue<'a> {
         self.wire.close().await;
     }
 
-    async fn say(&mut self, line: &str) -> Result<(), Ended> {
+    pub(super) async fn say(&mut self, line: &str) -> Result<(), Ended> {
         self.say_secret(line, line).await
     }
     async fn say_secret(&mut self, shown: &str, line: &str) -> Result<(), Ended> {
@@ -386,7 +279,7 @@ impl<'a> Dialogue<'a> {
         self.wire.write(b"\r\n").await
     }
     /// The next reply, whole; flushes what was said.
-    async fn reply(&mut self, limit: Duration) -> Result<Reply, Ended> {
+    pub(super) async fn reply(&mut self, limit: Duration) -> Result<Reply, Ended> {
         let cut = |bytes: &[u8]| {
             // From the start each time, so that the limit is for the whole reply and not for each of its lines.
             let (mut parser, mut used) = (ReplyParser::new(), 0);
@@ -404,7 +297,7 @@ impl<'a> Dialogue<'a> {
         Ok(reply)
     }
     /// Before anybody was answered, every failure sends us to the next host.
-    async fn early(&mut self, after: &str) -> Result<Reply, Stop> {
+    pub(super) async fn early(&mut self, after: &str) -> Result<Reply, Stop> {
         self.reply(self.within(COMMAND)).await.map_err(|e| self.lost(after, &e))
     }
     async fn early_ask(&mut self, line: &str) -> Result<Reply, Stop> {
@@ -415,16 +308,16 @@ impl<'a> Dialogue<'a> {
         self.say_secret(shown, line).await.map_err(|e| self.lost(verb, &e))?;
         self.early(verb).await
     }
-    fn within(&self, limit: Duration) -> Duration {
+    pub(super) fn within(&self, limit: Duration) -> Duration {
         limit.min(self.mail.timeout)
     }
-    fn stop(&self, after: &str, reply: &Reply) -> Stop {
+    pub(super) fn stop(&self, after: &str, reply: &Reply) -> Stop {
         Stop::Unreachable(format!("{} said to {after}: {reply}", self.peer.host))
     }
-    fn lost(&self, after: &str, e: &Ended) -> Stop {
+    pub(super) fn lost(&self, after: &str, e: &Ended) -> Stop {
         Stop::Unreachable(format!("{} after {after}: {e}", self.peer.host))
     }
-    fn lost_reply(&self, after: &str, e: &Ended) -> Reply {
+    pub(super) fn lost_reply(&self, after: &str, e: &Ended) -> Reply {
         Reply::new(451, (4, 4, 2), format!("{} after {after}: {e}", self.peer.host))
     }
 }

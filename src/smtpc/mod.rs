@@ -9,6 +9,7 @@
 
 mod body;
 mod dialogue;
+mod envelope;
 mod events;
 mod offer;
 

@@ -197,7 +197,7 @@ fn tls_as_the_route_wants_it() {
     let not_now_plain = [&[not_now.as_str()], REST].concat().concat();
     let implicit = [&["TLS\n", OPEN, BARE], REST].concat().concat();
     let after_all = [OPEN, STARTTLS, "TLS\n"].concat();
-    let cases: &[(RouteTls, &str, &[&str], &str)] = &[
+    let cases: [(RouteTls, &str, &[&str], &str); 18] = [
         (RouteTls::May, "mx.test", &[&tls], "delivered 250"),
         (RouteTls::May, "any.other.test", &[&tls], "delivered 250"),
         (RouteTls::May, "mx.test", &[&plain], "delivered 250"),
@@ -219,9 +219,9 @@ fn tls_as_the_route_wants_it() {
     ];
     let host = Host::new("smtpc-tls");
     for (tls, name, scripts, want) in cases {
-        let peer = Peer { host: (*name).into(), ..host.peer(tls.clone()) };
+        let peer = Peer { host: name.into(), ..host.peer(tls) };
         let got = host.run(&peer, &mail(&host.dir, &["b@mx.test"]), scripts);
-        assert!(got.starts_with(want), "{got:?} instead of {want:?}: {tls:?} {name} {scripts:?}");
+        assert!(got.starts_with(want), "{got:?} instead of {want:?}: {peer:?} {scripts:?}");
     }
 }
 

@@ -156,6 +156,46 @@ impl From<search::Refusal> for Why {
 }
 
 impl Command {
+    /// Its name, `UID FETCH`; the key of a session's table of commands.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::Capability => "CAPABILITY",
+            Self::Noop => "NOOP",
+            Self::Logout => "LOGOUT",
+            Self::Id => "ID",
+            Self::StartTls => "STARTTLS",
+            Self::Authenticate { .. } => "AUTHENTICATE",
+            Self::Login { .. } => "LOGIN",
+            Self::Enable(_) => "ENABLE",
+            Self::Select { read_only: false, .. } => "SELECT",
+            Self::Select { .. } => "EXAMINE",
+            Self::Create(_) => "CREATE",
+            Self::Delete(_) => "DELETE",
+            Self::Rename(..) => "RENAME",
+            Self::Subscribe(_) => "SUBSCRIBE",
+            Self::Unsubscribe(_) => "UNSUBSCRIBE",
+            Self::List(_) => "LIST",
+            Self::Lsub { .. } => "LSUB",
+            Self::Namespace => "NAMESPACE",
+            Self::Status(..) => "STATUS",
+            Self::Idle => "IDLE",
+            Self::Check => "CHECK",
+            Self::Close => "CLOSE",
+            Self::Unselect => "UNSELECT",
+            Self::Expunge(None) => "EXPUNGE",
+            Self::Expunge(Some(_)) => "UID EXPUNGE",
+            Self::Search { uid: false, .. } => "SEARCH",
+            Self::Search { .. } => "UID SEARCH",
+            Self::Fetch { uid: false, .. } => "FETCH",
+            Self::Fetch { .. } => "UID FETCH",
+            Self::Store { uid: false, .. } => "STORE",
+            Self::Store { .. } => "UID STORE",
+            Self::Copy { uid: false, .. } => "COPY",
+            Self::Copy { .. } => "UID COPY",
+            Self::Move { uid: false, .. } => "MOVE",
+            Self::Move { .. } => "UID MOVE",
+        }
+    }
     fn arguments(c: &mut Cursor<'_>, verb: &str, uid: bool) -> Result<Self, Why> {
         if let Some(command) = Self::message_command(c, verb, uid)? {
             return Ok(command);

@@ -1,0 +1,101 @@
+//! Flags between the wire and the store.
+
+use super::uids::Uids;
+use crate::{
+    proto::imap::Flag,
+    store::{Flags, KeywordBits, Meta},
+};
+
+/// Maildir's P. A keyword to clients, a letter in the file name to other programs.
+const FORWARDED: &str = "$Forwarded";
+
+const SYSTEM: [(Flags, &str); 6] = [
+    (Flags::ANSWERED, "\\Answered"),
+    (Flags::FLAGGED, "\\Flagged"),
+    (Flags::DELETED, "\\Deleted"),
+    (Flags::SEEN, "\\Seen"),
+    (Flags::DRAFT, "\\Draft"),
+    (Flags::PASSED, FORWARDED),
+];
+
+/// The store's flag for a system flag; a keyword has none.
+pub(super) fn system(flag: &Flag) -> Option<Flags> {
+    match flag {
+        Flag::Seen => Some(Flags::SEEN),
+        Flag::Answered => Some(Flags::ANSWERED),
+        Flag::Flagged => Some(Flags::FLAGGED),
+        Flag::Deleted => Some(Flags::DELETED),
+        Flag::Draft => Some(Flags::DRAFT),
+        Flag::Keyword(k) if k.eq_ignore_ascii_case(FORWARDED) => Some(Flags::PASSED),
+        Flag::Keyword(_) => None,
+    }
+}
+
+/// What a client listed, without doubles.
+pub(super) fn split(flags: &[Flag]) -> (Flags, Vec<String>) {
+    let (mut bits, mut keywords) = (Flags::default(), Vec::<String>::new());
+    for flag in flags {
+        match (system(flag), flag) {
+            (Some(f), _) => bits = bits.with(f),
+            (None, Flag::Keyword(k)) if !keywords.iter().any(|have| have.eq_ignore_ascii_case(k)) => keywords.push(k.clone()),
+            _ => {}
+        }
+    }
+    (bits, keywords)
+}
+
+fn is_forwarded(keyword: &str) -> bool {
+    keyword.eq_ignore_ascii_case(FORWARDED)
+}
+
+/// Takes away a keyword of that name too, which another server may have left beside the letter.
+pub(super) fn also_keyword(flags: Flags, keywords: &mut Vec<String>, known: &[String]) {
+    if flags.has(Flags::PASSED) {
+        keywords.extend(known.iter().find(|k| is_forwarded(k)).cloned());
+    }
+}
+
+/// A message's flags as FETCH shows them.
+pub(super) fn names<'a>(meta: &Meta, keywords: &'a [String], recent: &Uids) -> Vec<&'a str> {
+    let mut out: Vec<&str> = SYSTEM.iter().filter(|(f, _)| meta.flags.has(*f)).map(|(_, name)| *name).collect();
+    out.extend(named(meta.keywords, keywords).filter(|k| !(is_forwarded(k) && meta.flags.has(Flags::PASSED))));
+    if recent.contains(meta.uid) {
+        out.push("\\Recent");
+    }
+    out
+}
+
+fn named(bits: KeywordBits, keywords: &[String]) -> impl Iterator<Item = &str> {
+    keywords.iter().take(64).enumerate().filter(move |(i, _)| bits >> i & 1 == 1).map(|(_, k)| k.as_str())
+}
+
+/// All flags that a folder knows, for FLAGS and PERMANENTFLAGS.
+pub(super) fn known(keywords: &[String]) -> Vec<&str> {
+    let mut out: Vec<&str> = SYSTEM.iter().map(|(_, name)| *name).collect();
+    out.extend(keywords.iter().map(String::as_str).filter(|k| !is_forwarded(k)));
+    out
+}
+
+/// The bit of a keyword; `None` when the folder has none of that name.
+pub(super) fn keyword_bit(name: &str, keywords: &[String]) -> Option<KeywordBits> {
+    keywords.iter().take(64).position(|k| k.eq_ignore_ascii_case(name)).map(|i| 1 << i)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{ModSeq, Uid};
+
+    #[test]
+    fn there_and_back() {
+        let keyword = |k: &str| Flag::Keyword(k.into());
+        let (bits, keywords) = split(&[Flag::Seen, keyword("$forwarded"), keyword("Work"), keyword("WORK")]);
+        assert_eq!((bits, keywords), (Flags::SEEN.with(Flags::PASSED), vec!["Work".to_owned()]));
+        let known_keywords = ["Junk".to_owned(), "Work".to_owned(), "$Forwarded".to_owned()];
+        let meta = Meta { uid: Uid(3), modseq: ModSeq(1), flags: bits, keywords: 0b110, size: 0, internal_date: 0 };
+        let recent: Uids = [Uid(3)].into_iter().collect();
+        assert_eq!(names(&meta, &known_keywords, &recent), ["\\Seen", "$Forwarded", "Work", "\\Recent"]);
+        assert_eq!(known(&known_keywords), ["\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft", "$Forwarded", "Junk", "Work"]);
+        assert_eq!((keyword_bit("work", &known_keywords), keyword_bit("x", &known_keywords)), (Some(2), None));
+    }
+}

@@ -1,0 +1,63 @@
+//! IDLE (RFC 2177): tells changes as they come, until DONE.
+
+use super::session::{Done, IDLE, Outcome, Session, State};
+use crate::{net::Ended, proto::imap::framer};
+use smol::{Timer, future::FutureExt};
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+/// How often the directory is looked at for what other programs did; our own deliveries wake at once.
+const LOOK: Duration = Duration::from_secs(15);
+/// DONE is all that may come.
+const LINE_MAX: usize = 1024;
+
+enum Event {
+    Line(Result<Vec<u8>, ()>),
+    Changed,
+    Look,
+}
+
+impl Session {
+    pub(super) async fn idle(&mut self) -> Outcome {
+        self.wire.write(b"+ idling\r\n").await?;
+        let until = Instant::now() + IDLE;
+        loop {
+            // Listening begins before looking, so that no change falls between the two.
+            let changed = match &self.state {
+                State::Selected(_, view) => Some(view.folder.listen()),
+                _ => None,
+            };
+            Box::pin(self.sync(true, false)).await?;
+            self.wire.flush().await?;
+            let left = until.saturating_duration_since(Instant::now());
+            match event(&mut self.wire, left, changed).await? {
+                Event::Changed => {}
+                Event::Look => {
+                    self.refresh().await?;
+                    if matches!(self.state, State::Logout) {
+                        return Ok(Done::ok("Done."));
+                    }
+                }
+                Event::Line(Ok(line)) if line.eq_ignore_ascii_case(b"DONE") => return Ok(Done::ok("Done.")),
+                Event::Line(_) => return Ok(Done::bad("Only DONE ends IDLE.")),
+            }
+        }
+    }
+}
+
+/// Whatever comes first. Dropping the others loses nothing: the wire keeps what it read.
+async fn event(wire: &mut crate::net::Wire, left: Duration, changed: Option<impl Future<Output = ()>>) -> Result<Event, Ended> {
+    let line = async { wire.next(left, |b| framer::cut_line(b, LINE_MAX)).await.map(Event::Line) };
+    let Some(changed) = changed else { return line.await };
+    let changed = async {
+        changed.await;
+        Ok(Event::Changed)
+    };
+    let look = async {
+        Timer::after(LOOK).await;
+        Ok(Event::Look)
+    };
+    line.or(changed).or(look).await
+}

@@ -1,0 +1,151 @@
+//! SEARCH and UID SEARCH (RFC 3501 §6.4.4), ESEARCH (RFC 4731).
+
+use super::{
+    body::Loaded,
+    matching::{self, Candidate, Content, Test},
+    session::{Done, Outcome, Session, job},
+    summary::Summary,
+    uids::Uids,
+};
+use crate::{
+    proto::imap::{
+        response,
+        search::{Returns, Search},
+        sequence,
+    },
+    store::{Folder, Meta, Result, Uid},
+};
+use std::sync::Arc;
+
+/// Messages looked at in one job, and bytes read: then other sessions get their turn.
+const SLICE: usize = 2000;
+const BYTES: u64 = 4 * 1024 * 1024;
+/// A summary costs about as much as this many bytes of a message.
+const SUMMARY_COST: u64 = 8 * 1024;
+
+/// One search, shared by its jobs.
+struct Query {
+    folder: Arc<Folder>,
+    test: Test,
+    recent: Uids,
+    messages: Vec<(u32, Uid)>,
+}
+
+impl Query {
+    /// From message `at` on: how many were looked at, and those that match.
+    fn run(&self, at: usize) -> Result<(usize, Vec<(u32, Uid)>)> {
+        let slice = self.messages.get(at..).unwrap_or_default();
+        let slice = slice.get(..SLICE).unwrap_or(slice);
+        let uids: Vec<Uid> = slice.iter().map(|(_, u)| *u).collect();
+        let (mut found, mut spent) = (Vec::new(), 0);
+        for (i, (message, meta)) in slice.iter().zip(self.folder.meta(&uids)).enumerate() {
+            if spent > BYTES {
+                return Ok((i, found));
+            }
+            if let Some(meta) = meta
+                && self.matches(message.0, &meta, &mut spent)?
+            {
+                found.push(*message);
+            }
+        }
+        Ok((slice.len(), found))
+    }
+    /// Reads what the answer takes: nothing, the summary, or the message.
+    fn matches(&self, seq: u32, meta: &Meta, spent: &mut u64) -> Result<bool> {
+        let recent = self.recent.contains(meta.uid);
+        let candidate = Candidate { seq, meta, recent, fields: None, message: None };
+        if let Some(yes) = candidate.matches(&self.test) {
+            return Ok(yes);
+        }
+        *spent += SUMMARY_COST;
+        let Some(summary) = self.folder.summary(meta.uid)? else { return Ok(false) };
+        let candidate = Candidate { fields: Summary::read(&summary).and_then(|s| s.fields), ..candidate };
+        if let Some(yes) = candidate.matches(&self.test) {
+            return Ok(yes);
+        }
+        *spent += meta.size;
+        let Some(bytes) = self.folder.read(meta.uid)? else { return Ok(false) };
+        let content = Content::new(Loaded::new(Arc::new(bytes)));
+        Ok(Candidate { message: Some(&content), ..candidate }.matches(&self.test).unwrap_or(false))
+    }
+}
+
+impl Session {
+    pub(super) async fn search(&mut self, tag: &str, uid: bool, search: Search) -> Outcome {
+        let view = self.view()?;
+        let folder = view.folder.clone();
+        let last_uid = view.uids.last().map_or(0, |u| u.0);
+        let keywords = folder.keywords();
+        let test = Test::of(&search.key, &matching::Folder { keywords: &keywords, last_seq: view.uids.len(), last_uid });
+        let messages = view.uids.by_uid(&[(1, u32::MAX)]);
+        let query = Arc::new(Query { folder, test, recent: view.recent.clone(), messages });
+        let (mut at, mut found) = (0, Vec::new());
+        while at < query.messages.len() {
+            let work = query.clone();
+            let (looked_at, some) = job(move || work.run(at)).await?;
+            at += looked_at.max(1);
+            found.extend(some.into_iter().map(|(seq, u)| if uid { u.0 } else { seq }));
+        }
+        let mut out = Vec::new();
+        match search.returns {
+            None => plain(&mut out, &found),
+            Some(returns) => extended(&mut out, tag, uid, returns, &found),
+        }
+        self.wire.write(&out).await?;
+        Ok(Done::ok("Done."))
+    }
+}
+
+fn plain(out: &mut Vec<u8>, found: &[u32]) {
+    out.extend_from_slice(b"* SEARCH");
+    for n in found {
+        out.extend_from_slice(format!(" {n}").as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn extended(out: &mut Vec<u8>, tag: &str, uid: bool, returns: Returns, found: &[u32]) {
+    out.extend_from_slice(b"* ESEARCH (TAG ");
+    // A tag may hold what an atom may not; it is always a quoted string here.
+    response::string(out, tag.as_bytes());
+    out.push(b')');
+    if uid {
+        out.extend_from_slice(b" UID");
+    }
+    for (wanted, name, value) in [(returns.min, "MIN", found.first()), (returns.max, "MAX", found.last())] {
+        if let (true, Some(n)) = (wanted, value) {
+            out.extend_from_slice(format!(" {name} {n}").as_bytes());
+        }
+    }
+    if returns.count {
+        out.extend_from_slice(format!(" COUNT {}", found.len()).as_bytes());
+    }
+    if returns.all && !found.is_empty() {
+        out.extend_from_slice(b" ALL ");
+        sequence::write(out, found);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn responses() {
+        let r = |min, max, all, count| Returns { min, max, all, count };
+        let shown = |uid, returns, found: &[u32]| {
+            let mut out = Vec::new();
+            extended(&mut out, "A282", uid, returns, found);
+            String::from_utf8(out).unwrap()
+        };
+        // RFC 4731 §3.1
+        assert_eq!(shown(false, r(true, false, false, true), &[2, 10, 11]), "* ESEARCH (TAG \"A282\") MIN 2 COUNT 3\r\n");
+        assert_eq!(shown(false, r(false, false, true, false), &[2, 10, 11]), "* ESEARCH (TAG \"A282\") ALL 2,10:11\r\n");
+        assert_eq!(shown(true, r(true, true, true, true), &[]), "* ESEARCH (TAG \"A282\") UID COUNT 0\r\n");
+        let mut out = Vec::new();
+        plain(&mut out, &[2, 84, 882]);
+        plain(&mut out, &[]);
+        assert_eq!(String::from_utf8(out).unwrap(), "* SEARCH 2 84 882\r\n* SEARCH\r\n");
+    }
+}

@@ -1,0 +1,124 @@
+//! Tells a client what changed in its folder: the one place where EXPUNGE, EXISTS, RECENT and unasked FETCH come from.
+
+use super::{
+    flags,
+    session::{Session, State, job},
+    view::View,
+};
+use crate::{
+    net::Ended,
+    proto::imap::response::{self, Fetch},
+    store::{self, Uid},
+};
+
+/// Messages whose flags are told in one go before other sessions get their turn.
+const SLICE: usize = 500;
+/// Output that is gathered before it goes to the wire.
+const CHUNK: usize = 16 * 1024;
+
+impl Session {
+    /// Looks for what other programs did in the selected folder.
+    pub(super) async fn refresh(&mut self) -> Result<(), Ended> {
+        let State::Selected(_, view) = &self.state else { return Ok(()) };
+        let folder = view.folder.clone();
+        match job(move || folder.sync()).await {
+            Ok(()) => Ok(()),
+            Err(store::Error::NotFound(_)) => {
+                self.bye("The selected folder is gone.").await?;
+                Ok(())
+            }
+            Err(e) => {
+                self.failed(&e);
+                Ok(())
+            }
+        }
+    }
+    /// What the store knows by now. Without `expunge` messages that are gone keep their sequence numbers until a
+    /// later sync.
+    pub(super) async fn sync(&mut self, expunge: bool, with_uid: bool) -> Result<(), Ended> {
+        let State::Selected(_, view) = &mut self.state else { return Ok(()) };
+        let changes = view.folder.changes_since(view.modseq);
+        view.modseq = changes.modseq;
+        view.gone.extend(changes.expunged.iter().filter(|u| view.uids.contains(**u)));
+        view.gone.sort_unstable();
+        view.gone.dedup();
+        let mut out = Vec::new();
+        if expunge && !view.gone.is_empty() {
+            let gone = std::mem::take(&mut view.gone);
+            // From the last to the first, so that no number moves before it is told.
+            for seq in gone.iter().rev().filter_map(|u| view.uids.seq(*u)) {
+                response::line(&mut out, format_args!("* {seq} EXPUNGE"));
+                if out.len() > CHUNK {
+                    self.wire.write(&out).await?;
+                    out.clear();
+                }
+            }
+            view.uids.remove(&gone);
+            view.recent.remove(&gone);
+        }
+        if view.arrive(&changes.arrived) {
+            response::line(&mut out, format_args!("* {} EXISTS", view.uids.len()));
+            response::line(&mut out, format_args!("* {} RECENT", view.recent_count()));
+        }
+        view.tell_new_keywords(&mut out);
+        self.wire.write(&out).await?;
+        drop(out);
+        for slice in changes.changed.chunks(SLICE) {
+            let out = view.tell_flags(slice, with_uid);
+            self.wire.write(&out).await?;
+        }
+        if !view.told.is_empty() {
+            view.told = Default::default();
+        }
+        Ok(())
+    }
+}
+
+impl View {
+    /// Whether any message is new to the client.
+    fn arrive(&mut self, arrived: &[Uid]) -> bool {
+        let before = self.uids.len();
+        self.uids.extend(arrived.iter().copied());
+        if self.uids.len() == before {
+            return false;
+        }
+        self.take_recent();
+        true
+    }
+    /// FLAGS and PERMANENTFLAGS again when there are more keywords than the client knows (RFC 3501 §7.2.6).
+    pub(super) fn tell_new_keywords(&mut self, out: &mut Vec<u8>) {
+        let keywords = self.folder.keywords();
+        if keywords.len() > self.keywords {
+            self.keywords = keywords.len();
+            self.write_known_flags(out, &keywords);
+        }
+    }
+    pub(super) fn write_known_flags(&self, out: &mut Vec<u8>, keywords: &[String]) {
+        let known = flags::known(keywords);
+        let mut list = Vec::new();
+        response::words(&mut list, &known);
+        let list = String::from_utf8_lossy(&list);
+        response::line(out, format_args!("* FLAGS ({list})"));
+        if self.read_only {
+            response::status(out, "*", "OK", Some("PERMANENTFLAGS ()"), "Read-only.");
+        } else {
+            response::status(out, "*", "OK", Some(&format!("PERMANENTFLAGS ({list} \\*)")), "Flags are kept.");
+        }
+    }
+    /// FETCH responses for flags that changed, unless a command told these already.
+    fn tell_flags(&self, uids: &[Uid], with_uid: bool) -> Vec<u8> {
+        let mut out = Vec::new();
+        let keywords = self.folder.keywords();
+        for meta in self.folder.meta(uids).into_iter().flatten() {
+            let known = self.told.get(&meta.uid).is_some_and(|told| *told >= meta.modseq);
+            let Some(seq) = self.uids.seq(meta.uid).filter(|_| !known) else { continue };
+            let mut fetch = Fetch::begin(&mut out, seq);
+            if with_uid {
+                fetch.value("UID", meta.uid.0);
+            }
+            fetch.flags(flags::names(&meta, &keywords, &self.recent));
+            fetch.end();
+        }
+        out
+    }
+}

@@ -1,0 +1,56 @@
+//! The selected folder as one client knows it.
+
+use super::{session::Done, uids::Uids};
+use crate::{
+    proto::imap::SequenceSet,
+    store::{Folder, ModSeq, Uid},
+};
+use std::{collections::HashMap, sync::Arc};
+
+pub(super) struct View {
+    /// UTF-8.
+    pub(super) name: String,
+    pub(super) folder: Arc<Folder>,
+    pub(super) read_only: bool,
+    /// All that was told by EXISTS and not taken back by EXPUNGE.
+    pub(super) uids: Uids,
+    /// \Recent in this session.
+    pub(super) recent: Uids,
+    /// Up to where changes were told.
+    pub(super) modseq: ModSeq,
+    /// Gone from the folder, but not told yet. Ascending.
+    pub(super) gone: Vec<Uid>,
+    /// How many keywords FLAGS named.
+    pub(super) keywords: usize,
+    /// Flags that a command told on its own, with their mod-sequence: `sync` need not repeat them. Until the next sync.
+    pub(super) told: HashMap<Uid, ModSeq>,
+    /// The last message of which a part was asked by bytes: the next piece is likely to follow at once.
+    pub(super) cached: Option<(Uid, Arc<Vec<u8>>)>,
+}
+
+impl View {
+    /// The messages a command names. A sequence number that no message has is the client's error (RFC 3501 §9,
+    /// `seq-number`), but `1:*` in an empty folder is what several clients send on opening one.
+    pub(super) fn resolve(&self, set: &SequenceSet, uid: bool) -> Result<Vec<(u32, Uid)>, Done> {
+        if uid {
+            return Ok(self.uids.by_uid(&set.ranges(self.uids.last().map_or(0, |u| u.0))));
+        }
+        if set.largest() > self.uids.len() && self.uids.len() > 0 {
+            return Err(Done::bad("There is no such message."));
+        }
+        Ok(self.uids.by_seq(&set.ranges(self.uids.len())))
+    }
+    /// New \Recent messages of ours. `EXAMINE` takes none (RFC 3501 §6.3.2).
+    pub(super) fn take_recent(&mut self) {
+        if !self.read_only {
+            let mut taken = self.folder.take_recent();
+            taken.sort_unstable();
+            self.recent.extend(taken);
+        }
+    }
+    /// How many messages the client knows as \Recent.
+    pub(super) fn recent_count(&self) -> usize {
+        let last = self.uids.last();
+        self.recent.iter().filter(|u| Some(*u) <= last).count()
+    }
+}
