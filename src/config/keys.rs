@@ -107,8 +107,7 @@ pub(super) const KEYS: &[Key<Config>] = &[
         default: "\"info\"",
         reload: RELOAD,
         slot: |c| Slot::Log(&mut c.log),
-        text: "How much to log: error, warn, info, debug or off. A room may have its own: \"info,smtpd=debug\" shows the SMTP dialogue \
-               (without secrets and content).",
+        text: "How much to log: off, error, warn, info or debug, which shows the dialogues without secrets and content.",
     },
     Key {
         path: "listen.smtp",

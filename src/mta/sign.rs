@@ -51,9 +51,13 @@ impl Keys {
     /// Reads the folder; blocking. A file that is no key is a warning: mail then goes unsigned by it. No folder: no keys.
     pub fn load(dir: &Path) -> (Self, Vec<Problem>) {
         let (mut keys, mut problems) = (Self::default(), Vec::new());
-        let mut names: Vec<String> = match std::fs::read_dir(dir) {
-            Ok(items) => items.filter_map(|i| i.ok()?.file_name().into_string().ok()).collect(),
-            Err(_) => return (keys, problems),
+        let mut names: Vec<String> = match disk::list(dir) {
+            Ok(items) => items.into_iter().filter_map(|(name, _)| name.into_string().ok()).collect(),
+            Err(e) if e.is_not_found() => return (keys, problems),
+            Err(e) => {
+                problems.push(Problem { file: dir.to_owned(), line: 0, text: e.to_string(), warning: true });
+                return (keys, problems);
+            }
         };
         names.sort();
         for name in names {
