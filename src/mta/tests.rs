@@ -97,7 +97,10 @@ async fn talk(mut stream: Async<TcpStream>, tell: Sender<Taken>) {
                 let _ = tell.send(done).await;
                 continue;
             }
-            "QUIT" => "221 bye".to_owned(),
+            "QUIT" => {
+                let _ = stream.write_all(b"221 bye\r\n").await;
+                return;
+            }
             _ => "250 ok".to_owned(),
         };
         let _ = stream.write_all(format!("{reply}\r\n").as_bytes()).await;
