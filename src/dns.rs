@@ -20,10 +20,18 @@ use hickory_resolver::{
         op::{Query, ResponseCode},
         rr::{Name, RData, RecordType},
     },
-    system_conf::read_system_conf,
 };
 use smol::{Timer, future::FutureExt};
-use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    fs, io,
+    net::{IpAddr, Ipv4Addr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// Answers kept; 1000 fat ones cost some 8 MB.
 const CACHE: u64 = 512;
@@ -128,8 +136,11 @@ impl Dns {
 impl Asking {
     fn new(config: &config::Dns) -> Result<Self, String> {
         let servers = if config.servers.is_empty() {
-            let (system, _) = read_system_conf().map_err(|e| format!("/etc/resolv.conf: {e}: name your DNS servers in dns.servers"))?;
-            system.name_servers().to_vec()
+            let text = match fs::read_to_string(RESOLV_CONF) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+                text => text.map_err(|e| format!("{RESOLV_CONF}: {e}: name your DNS servers in dns.servers"))?,
+            };
+            name_servers(&text).into_iter().map(|ip| server(ip, 53)).collect()
         } else {
             config.servers.iter().map(|s| server(s.ip(), s.port())).collect()
         };
@@ -151,6 +162,13 @@ impl Asking {
         let found: Vec<Lookup> = [RecordType::AAAA, RecordType::A].into_iter().filter_map(ask).collect();
         found.iter().flat_map(Lookup::answers).filter_map(|r| ip(&r.data)).collect()
     }
+}
+
+/// Of resolv.conf(5) only this matters here: names are always whole. Without any, the one on this host.
+fn name_servers(text: &str) -> Vec<IpAddr> {
+    let server = |line: &str| line.trim().strip_prefix("nameserver")?.split_whitespace().next()?.parse().ok();
+    let found: Vec<IpAddr> = text.lines().filter_map(server).collect();
+    if found.is_empty() { vec![Ipv4Addr::LOCALHOST.into()] } else { found }
 }
 
 fn server(ip: IpAddr, port: u16) -> NameServerConfig {

@@ -178,3 +178,15 @@ fn reload_takes_the_new_servers() {
     });
     assert!(old.reload(&config::Dns { servers: vec![dead.local_addr().unwrap()], timeout: Duration::from_secs(1) }).is_ok());
 }
+
+#[test]
+fn resolv_conf() {
+    let cases: &[(&str, &[&str])] = &[
+        ("", &["127.0.0.1"]),
+        ("search -bad.domain-\n# nameserver 192.0.2.9\n", &["127.0.0.1"]),
+        ("nameserver 192.0.2.1\n nameserver\t2001:db8::1 # two\nnameserver nonsense\n", &["192.0.2.1", "2001:db8::1"]),
+    ];
+    for (text, want) in cases {
+        assert_eq!(name_servers(text), ips(want), "{text:?}");
+    }
+}

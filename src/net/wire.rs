@@ -238,6 +238,16 @@ impl Wire {
     pub async fn flush(&mut self) -> Result<(), Ended> {
         self.push(true).await
     }
+    /// Throws away what was written and not sent, after an error: what the peer said last can still be read.
+    pub fn discard_output(&mut self) {
+        self.output = Vec::new();
+        self.sent = 0;
+        self.unflushed = false;
+    }
+    /// How long a write may go without any progress, until the next `next` says otherwise.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
     /// Empties the output buffer; cancel-safe, what was not sent stays.
     async fn push(&mut self, flush: bool) -> Result<(), Ended> {
         if self.output.len() >= OUTPUT_MAX {

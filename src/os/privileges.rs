@@ -114,9 +114,9 @@ fn failed(what: &str, e: impl fmt::Display) -> String {
 }
 
 /// Only root may raise the hard limit.
+#[allow(clippy::useless_conversion)] // rlim_t is narrower on 32-bit machines
 fn raise_files(wanted: u64, root: bool) -> Result<u64, String> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|e| failed("RLIMIT_NOFILE", e))?;
-    #[allow(clippy::useless_conversion)] // rlim_t is narrower on 32-bit machines
     let goal = if wanted == 0 { hard } else { wanted.try_into().unwrap_or(hard) };
     if root && goal > hard && setrlimit(Resource::RLIMIT_NOFILE, goal, goal).is_ok() {
         return Ok(goal.into());
