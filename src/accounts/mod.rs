@@ -104,16 +104,24 @@ impl Guess<'_> {
 impl Accounts {
     /// `Err`: all problems in `users` and `aliases`. Blocking.
     pub fn load(config: &Config) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
-        let (rules, problems) = Rules::read(config)?;
-        let accounts =
-            Self { live: Live::new(rules), throttle: Mutex::default(), hashes: Semaphore::new(HASHES), waiting: Semaphore::new(HASHES + WAITING) };
-        Ok((accounts, problems))
+        let (book, problems) = Book::read(config)?;
+        Ok((Self::new(Rules::new(config, book)), problems))
+    }
+
+    /// The same with the texts of both files at hand.
+    pub fn parse(config: &Config, users: &str, aliases: &str) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
+        let (book, problems) = Book::parse(config, users, aliases, Vec::new())?;
+        Ok((Self::new(Rules::new(config, book)), problems))
+    }
+
+    fn new(rules: Rules) -> Self {
+        Self { live: Live::new(rules), throttle: Mutex::default(), hashes: Semaphore::new(HASHES), waiting: Semaphore::new(HASHES + WAITING) }
     }
 
     /// Also forgets every remembered login. Blocking.
     pub fn reload(&self, config: &Config) -> Result<Vec<Problem>, Vec<Problem>> {
-        let (rules, problems) = Rules::read(config)?;
-        self.live.set(rules);
+        let (book, problems) = Book::read(config)?;
+        self.live.set(Rules::new(config, book));
         Ok(problems)
     }
 
@@ -220,9 +228,8 @@ impl Accounts {
 }
 
 impl Rules {
-    fn read(config: &Config) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
-        let (book, problems) = Book::read(config)?;
-        Ok((Self { book, limit: config.limits.login_failures, exempt: config.limits.exempt.clone() }, problems))
+    fn new(config: &Config, book: Book) -> Self {
+        Self { book, limit: config.limits.login_failures, exempt: config.limits.exempt.clone() }
     }
 }
 
@@ -476,5 +483,34 @@ mod tests {
         assert_eq!(quick(&accounts, "alice@example.org", "other", "192.0.2.1", now), None);
         assert_eq!(quick(&accounts, "alice@example.org", "old", "192.0.2.2", now), None);
         assert_eq!(accounts.throttle().delay(net, &alice, 3, now).as_millis(), 250);
+    }
+
+    proptest::proptest! {
+        /// Aliases at random, circles among them: refused, or every address ends at accounts that are there.
+        #[test]
+        fn resolving_ends(lines in proptest::collection::vec("(a|b|c|d|x|@example\\.org)(@example\\.org|@example\\.net|): (a|b|c|d|x|a@example\\.net|e@example\\.com)(, (a|b|c|d|x))?", 0..8)) {
+            let file = std::path::Path::new("/nonexistent/gatepost.conf");
+            let text = format!("hostname = \"mail.example.org\"\n{TWO}\n[tls]\ncert = \"c\"\nkey = \"k\"\n");
+            let (config, _) = crate::config::parse(file, &text).unwrap();
+            if let Ok((accounts, _)) = Accounts::parse(&config, "a@example.org:!\nb@example.net:!\n", &lines.join("\n")) {
+                for name in ["a", "b", "c", "d", "x", "a+x", "postmaster", "nobody"] {
+                    for domain in ["example.org", "example.net"] {
+                        let address = Address { local: name.into(), domain: domain.into() };
+                        if let Resolved::To { accounts: reached, external, .. } = accounts.resolve(&address) {
+                            assert!(reached.iter().all(|id| accounts.list().contains(id)));
+                            assert!(!reached.is_empty() || !external.is_empty());
+                        }
+                    }
+                }
+                // Whatever an alias names is somewhere: an alias never leads nowhere.
+                for line in &lines {
+                    let name = line.split(':').next().unwrap();
+                    let full = if name.starts_with('@') { format!("nobody{name}") } else if name.contains('@') { name.to_owned() } else { format!("{name}@example.org") };
+                    if let Some(address) = Address::parse(&full) {
+                        assert_ne!(accounts.resolve(&address), Resolved::Unknown, "{line}");
+                    }
+                }
+            }
+        }
     }
 }
