@@ -8,7 +8,7 @@ use std::{
     fmt,
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -23,6 +23,13 @@ pub struct Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// The same once more, for another that it hits too.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let source =
+            self.source.raw_os_error().map_or_else(|| io::Error::new(self.source.kind(), self.source.to_string()), io::Error::from_raw_os_error);
+        Self { path: self.path.clone(), op: self.op, source }
+    }
     pub fn new(op: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         Self { path: path.into(), op, source }
     }
@@ -95,6 +102,11 @@ pub mod fault {
         }
     }
 
+    /// For an operation that a full disk does not stop.
+    pub(super) fn step_free() -> io::Result<()> {
+        if KIND.load(Ordering::Relaxed) == Kind::Full as u8 { Ok(()) } else { step() }
+    }
+
     pub(super) fn step() -> io::Result<()> {
         let kind = KIND.load(Ordering::Relaxed);
         if kind == 0 {
@@ -115,6 +127,11 @@ pub mod fault {
 
 fn at<T>(op: &'static str, path: &Path, f: impl FnOnce() -> io::Result<T>) -> Result<T> {
     fault::step().and_then(|()| f()).map_err(|e| Error::new(op, path, e))
+}
+
+/// As [`at`] for what needs no space, so a full disk does not stop it.
+fn at_free<T>(op: &'static str, path: &Path, f: impl FnOnce() -> io::Result<T>) -> Result<T> {
+    fault::step_free().and_then(|()| f()).map_err(|e| Error::new(op, path, e))
 }
 
 /// Whole file. Callers bound the size by what they put there.
@@ -168,7 +185,7 @@ pub fn hard_link(from: &Path, to: &Path) -> Result<()> {
 }
 
 pub fn remove_file(path: &Path) -> Result<()> {
-    at("remove", path, || fs::remove_file(path))
+    at_free("remove", path, || fs::remove_file(path))
 }
 
 pub fn create_dir(path: &Path, mode: u32) -> Result<()> {
@@ -191,6 +208,77 @@ pub fn create_dir_all(path: &Path, mode: u32) -> Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
         _ => Ok(()),
     }
+}
+
+/// What the store wants of stat(2). `mtime` in nanoseconds since 1970.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stat {
+    pub dev: u64,
+    pub ino: u64,
+    pub size: u64,
+    pub mtime: i64,
+    pub is_dir: bool,
+}
+
+/// Follows symbolic links.
+pub fn stat(path: &Path) -> Result<Stat> {
+    let m = fs::metadata(path).map_err(|e| Error::new("stat", path, e))?;
+    let mtime = m.mtime().saturating_mul(1_000_000_000).saturating_add(m.mtime_nsec());
+    Ok(Stat { dev: m.dev(), ino: m.ino(), size: m.size(), mtime, is_dir: m.is_dir() })
+}
+
+/// The names in a directory, in no order, without `.` and `..`; and whether each is a directory (or a link to one).
+pub fn list(dir: &Path) -> Result<Vec<(std::ffi::OsString, bool)>> {
+    let entries = fs::read_dir(dir).map_err(|e| Error::new("read directory", dir, e))?;
+    let mut out = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|e| Error::new("read directory", dir, e))?;
+        let is_dir = match entry.file_type() {
+            Ok(t) if t.is_symlink() => entry.path().is_dir(),
+            Ok(t) => t.is_dir(),
+            Err(_) => false,
+        };
+        out.push((entry.file_name(), is_dir));
+    }
+    Ok(out)
+}
+
+/// Removes a directory and all below it.
+pub fn remove_tree(dir: &Path) -> Result<()> {
+    at_free("remove", dir, || fs::remove_dir_all(dir))
+}
+
+/// A rename that takes one back. A full disk does not stop it: the name it goes to was there a moment ago.
+pub fn rename_back(from: &Path, to: &Path) -> Result<()> {
+    at_free("rename", from, || fs::rename(from, to))
+}
+
+/// Cuts what a failed append has left behind.
+pub fn truncate(file: &File, path: &Path, len: u64) -> Result<()> {
+    at_free("truncate", path, || file.set_len(len))
+}
+
+pub fn set_modified(file: &File, path: &Path, seconds: i64) -> Result<()> {
+    let t = std::time::Duration::from_secs(seconds.unsigned_abs());
+    let t = if seconds < 0 { std::time::UNIX_EPOCH.checked_sub(t) } else { std::time::UNIX_EPOCH.checked_add(t) };
+    let t = t.ok_or_else(|| Error::new("set time of", path, io::ErrorKind::InvalidInput.into()))?;
+    at("set time of", path, || file.set_modified(t))
+}
+
+/// Nanoseconds since 1970, to compare with [`Stat::mtime`].
+pub fn clock() -> i64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))
+}
+
+/// The host as lock files name it.
+pub fn hostname() -> &'static str {
+    static NAME: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    NAME.get_or_init(|| nix::unistd::gethostname().ok().and_then(|n| n.into_string().ok()).unwrap_or_else(|| "localhost".to_owned()))
+}
+
+/// False only when there is certainly no such process on this host.
+pub fn process_is_there(pid: i32) -> bool {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None) != Err(nix::errno::Errno::ESRCH)
 }
 
 /// Replaces a file so that a crash leaves the old or the new content, never a mixture:
@@ -281,6 +369,21 @@ impl Draft {
             return Ok(std::borrow::Cow::Borrowed(&self.tail));
         }
         self.head(usize::MAX).map(std::borrow::Cow::Owned)
+    }
+    /// Blocking when the draft has a file. Hands the message on in pieces of bounded size.
+    pub fn chunks(&self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+        if let Some((f, len)) = &self.file {
+            let mut buffer = vec![0; (*len).min(64 * 1024) as usize];
+            let mut at = 0;
+            while at < *len {
+                let n = (*len - at).min(buffer.len() as u64) as usize;
+                f.read_exact_at(&mut buffer[..n], at)?;
+                each(&buffer[..n]);
+                at += n as u64;
+            }
+        }
+        each(&self.tail);
+        Ok(())
     }
     /// Blocking. Appends the whole message to `to`; the kernel copies file to file.
     pub fn write_to(&self, to: &mut File, path: &Path) -> Result<()> {

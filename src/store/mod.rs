@@ -4,13 +4,39 @@
 //! others only look at memory and may be called on the executor thread (no lock is ever held across I/O there).
 //! Knows no wire syntax, no async, no config files. The invariants of the disk layout stand in ARCHITECTURE.md.
 
+mod deliver;
+mod dotlock;
+mod events;
+mod file;
+mod flags;
+mod folder;
+mod home;
+mod keywords;
+mod ledger;
+mod modseq;
+mod names;
+mod scan;
+#[cfg(test)]
+mod scratch;
+mod state;
+mod subscriptions;
+mod summary;
+mod sweep;
+mod sync;
+#[cfg(test)]
+mod tests;
+mod transfer;
+mod uidlist;
+mod watch;
+
 use crate::disk::{self, Draft};
-use event_listener::EventListener;
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
-    sync::Arc,
-    time::SystemTime,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
+
+pub use folder::Folder;
 
 /// RFC 9051 §2.3.1.1: never reused in a folder, strictly ascending.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -126,34 +152,97 @@ pub type Summarise = fn(&[u8]) -> Vec<u8>;
 
 pub struct Store {
     root: PathBuf,
-    _summarise: Summarise,
+    host: String,
+    summarise: Summarise,
+    /// Folders that some session has open, by directory.
+    open: Mutex<HashMap<PathBuf, Weak<Folder>>>,
+    /// What is remembered of others; bounded.
+    rests: Mutex<HashMap<PathBuf, folder::Rest>>,
+    summaries: Mutex<summary::Cache>,
+}
+
+/// Closed folders that are remembered, some 200 bytes each.
+const RESTS: usize = 20_000;
+
+/// A poisoned lock means that a job panicked; what it guarded is still consistent enough to go on with, because
+/// every change to it is made whole at the end of a job.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Store {
     /// `root` is `…/mail`. `host` goes into file names.
     pub fn open(root: &Path, host: &str, summarise: Summarise) -> Result<Arc<Self>> {
-        let _ = (host,);
-        Ok(Arc::new(Self { root: root.to_owned(), _summarise: summarise }))
+        Ok(Arc::new(Self {
+            root: root.to_owned(),
+            host: file::escape_host(host),
+            summarise,
+            open: Mutex::default(),
+            rests: Mutex::default(),
+            summaries: Mutex::default(),
+        }))
     }
-    /// The account's home `DOMAIN/LOCALPART` (already checked to be safe path parts; refuses `/`, NUL, `..`).
+
+    /// Memory. The home of `alice@example.org`: `ROOT/example.org/alice`. Nothing is made yet.
+    /// Refuses what is no safe pair of path parts: empty, with a leading dot, `/`, NUL or control characters.
     pub fn home(self: &Arc<Self>, account: &str) -> Result<Home> {
-        let _ = (account, &self.root);
-        todo!("store room")
+        let bad = || Error::BadName(format!("not an account: {account:?}"));
+        let (local, domain) = account.rsplit_once('@').ok_or_else(bad)?;
+        let safe = |part: &str| !part.is_empty() && part.len() <= 255 && !part.starts_with('.') && !part.chars().any(|c| c == '/' || c.is_control());
+        if !safe(local) || !safe(domain) {
+            return Err(bad());
+        }
+        let maildir = self.root.join(domain).join(local).join("Maildir");
+        Ok(Home { store: Arc::clone(self), maildir: maildir.into() })
     }
-    /// Job. One message to several accounts' folders: written and fsynced once, hard-linked into every `new/`,
-    /// each directory fsynced, then back. One result per target, in order; a failed one changed nothing there.
-    /// `folder`: None is INBOX; a missing folder falls back to INBOX.
-    pub fn deliver(self: &Arc<Self>, targets: &[Target], prefix: &[u8], draft: &Draft, now: SystemTime) -> Vec<Result<()>> {
-        let _ = (targets, prefix, draft, now);
-        todo!("store room")
+
+    /// The one copy of a folder's state, not loaded yet when nobody had it open.
+    fn shared(self: &Arc<Self>, place: folder::Place) -> Arc<Folder> {
+        let mut open = lock(&self.open);
+        if let Some(folder) = open.get(&*place.dir).and_then(Weak::upgrade) {
+            return folder;
+        }
+        let dir = place.dir.to_path_buf();
+        let folder = Arc::new(Folder::new(self, place));
+        open.insert(dir, Arc::downgrade(&folder));
+        folder
+    }
+    /// The folder, if some session has it open.
+    fn opened(&self, dir: &Path) -> Option<Arc<Folder>> {
+        lock(&self.open).get(dir).and_then(Weak::upgrade)
+    }
+    fn closed(&self, dir: &Path, folder: *const Folder, rest: Option<folder::Rest>) {
+        let mut open = lock(&self.open);
+        if !open.get(dir).is_some_and(|w| std::ptr::eq(w.as_ptr(), folder)) {
+            return; // opened anew meanwhile, renamed or deleted
+        }
+        open.remove(dir);
+        drop(open);
+        let Some(rest) = rest else { return };
+        let mut rests = lock(&self.rests);
+        if rests.len() >= RESTS {
+            rests.clear();
+        }
+        rests.insert(dir.to_owned(), rest);
+    }
+    /// A directory that was deleted or renamed: whatever comes there next is another folder.
+    fn forget(&self, dir: &Path) {
+        lock(&self.open).remove(dir);
+        lock(&self.rests).remove(dir);
+    }
+    fn moved(&self, folder: &Arc<Folder>, to: &Path) {
+        lock(&self.open).insert(to.to_owned(), Arc::downgrade(folder));
+    }
+    fn rest(&self, dir: &Path) -> Option<folder::Rest> {
+        lock(&self.rests).get(dir).copied()
     }
 }
 
-/// One delivery target. `header` is written before the message for this target alone (Return-Path, Delivered-To
-/// are the same for all when targets share one file, so it is empty in the usual case).
+/// One delivery target.
 #[derive(Clone, Debug)]
 pub struct Target {
     pub account: String,
+    /// `None` is INBOX.
     pub folder: Option<String>,
 }
 
@@ -171,52 +260,8 @@ pub struct Listed {
 /// One account's folders. Names are UTF-8 with `/` as separator; on disk Maildir++ `.A.B` in modified UTF-7.
 #[derive(Clone)]
 pub struct Home {
-    _store: Arc<Store>,
-}
-
-impl Home {
-    /// Job. Makes INBOX and the special-use folders (Drafts Sent Junk Trash Archive, subscribed) at first login.
-    pub fn prepare(&self) -> Result<()> {
-        todo!("store room")
-    }
-    /// Job. All folders, INBOX first, then by name.
-    pub fn list(&self) -> Result<Vec<Listed>> {
-        todo!("store room")
-    }
-    /// Job. Names in `subscriptions`, whether the folders are there or not.
-    pub fn subscriptions(&self) -> Result<Vec<String>> {
-        todo!("store room")
-    }
-    /// Job.
-    pub fn subscribe(&self, name: &str, on: bool) -> Result<()> {
-        let _ = (name, on);
-        todo!("store room")
-    }
-    /// Job. Missing parents are made too (RFC 9051 §6.3.4).
-    pub fn create(&self, name: &str) -> Result<()> {
-        let _ = name;
-        todo!("store room")
-    }
-    /// Job. Children stay; then the name becomes non-selectable.
-    pub fn delete(&self, name: &str) -> Result<()> {
-        let _ = name;
-        todo!("store room")
-    }
-    /// Job. With its children. INBOX: its messages move to the new folder (RFC 9051 §6.3.6).
-    pub fn rename(&self, from: &str, to: &str) -> Result<()> {
-        let _ = (from, to);
-        todo!("store room")
-    }
-    /// Job. Opens (and synchronises) a folder; sessions on one folder share it.
-    pub fn open(&self, name: &str) -> Result<Arc<Folder>> {
-        let _ = name;
-        todo!("store room")
-    }
-    /// Job. STATUS without keeping the folder open.
-    pub fn status(&self, name: &str) -> Result<Counts> {
-        let _ = name;
-        todo!("store room")
-    }
+    store: Arc<Store>,
+    maildir: Arc<Path>,
 }
 
 /// A message to append: APPEND's arguments.
@@ -226,81 +271,4 @@ pub struct Append<'a> {
     pub keywords: Vec<String>,
     /// Seconds since 1970.
     pub internal_date: i64,
-}
-
-/// An open folder, shared by all its sessions; its state is given back when the last one closes it.
-pub struct Folder {
-    _private: (),
-}
-
-impl Folder {
-    /// Memory.
-    pub fn counts(&self) -> Counts {
-        todo!("store room")
-    }
-    /// Memory. Keyword names; the index is the bit.
-    pub fn keywords(&self) -> Vec<String> {
-        todo!("store room")
-    }
-    /// Memory. All UIDs ascending, and up to which mod-sequence that is.
-    pub fn uids(&self) -> (Vec<Uid>, ModSeq) {
-        todo!("store room")
-    }
-    /// Memory. `None` for what is not there any more.
-    pub fn meta(&self, uids: &[Uid]) -> Vec<Option<Meta>> {
-        let _ = uids;
-        todo!("store room")
-    }
-    /// Memory.
-    pub fn changes_since(&self, modseq: ModSeq) -> Changes {
-        let _ = modseq;
-        todo!("store room")
-    }
-    /// Memory. Messages that no session was told as \Recent yet (they were in `new/`): takes them.
-    pub fn take_recent(&self) -> Vec<Uid> {
-        todo!("store room")
-    }
-    /// Notified after every change (delivery, flags, expunge, other programs).
-    pub fn listen(&self) -> EventListener {
-        todo!("store room")
-    }
-    /// Job. Looks whether the directory changed (mtime of new/ and cur/) and takes in what did. Cheap when nothing did.
-    pub fn sync(&self) -> Result<()> {
-        todo!("store room")
-    }
-    /// Job. The message with CRLF line ends; `None`: not there any more.
-    pub fn read(&self, uid: Uid) -> Result<Option<Vec<u8>>> {
-        let _ = uid;
-        todo!("store room")
-    }
-    /// Job. The summary, from memory, its file or made now.
-    pub fn summary(&self, uid: Uid) -> Result<Option<Arc<[u8]>>> {
-        let _ = uid;
-        todo!("store room")
-    }
-    /// Job. Durable as `storage.md` invariant 4 says. Keywords by name; unknown ones are created. Returns those that are gone.
-    pub fn store_flags(&self, uids: &[Uid], op: FlagOp, flags: Flags, keywords: &[String]) -> Result<Vec<Uid>> {
-        let _ = (uids, op, flags, keywords);
-        todo!("store room")
-    }
-    /// Job. All or none (MULTIAPPEND later). Fsynced, directory too. The new UIDs.
-    pub fn append(&self, messages: &[Append<'_>]) -> Result<Vec<Uid>> {
-        let _ = messages;
-        todo!("store room")
-    }
-    /// Job. Hard links; flags, keywords and internal date kept. Pairs (source, new), all or none.
-    pub fn copy(&self, uids: &[Uid], to: &Self) -> Result<Vec<(Uid, Uid)>> {
-        let _ = (uids, to);
-        todo!("store room")
-    }
-    /// Job. Renames. Pairs (source, new) of what was moved.
-    pub fn move_to(&self, uids: &[Uid], to: &Self) -> Result<Vec<(Uid, Uid)>> {
-        let _ = (uids, to);
-        todo!("store room")
-    }
-    /// Job. Removes these whatever their flags; the caller chose those with \Deleted. What was removed.
-    pub fn expunge(&self, uids: &[Uid]) -> Result<Vec<Uid>> {
-        let _ = uids;
-        todo!("store room")
-    }
 }

@@ -1,0 +1,193 @@
+//! Delivery: one file, written and fsynced once, a name in every home's `new/`, each of those fsynced.
+//!
+//! No UID is given here. A folder that somebody has open is told at once, and numbers the message in memory.
+
+use super::{Error, Flags, Folder, Home, Result, Store, Target, file, lock, scan, sync::Arrival};
+use crate::disk::{self, Draft};
+use nix::errno::Errno;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+/// The message and its name.
+struct Message<'a> {
+    prefix: &'a [u8],
+    draft: &'a Draft,
+    base: String,
+    vsize: u64,
+    date: i64,
+}
+
+/// Where it goes, and what became of that.
+struct Aim {
+    home: Home,
+    dir: PathBuf,
+    done: Result<()>,
+}
+
+impl Store {
+    /// Job. One message to several accounts' folders: written and fsynced once, hard-linked into every `new/`,
+    /// each directory fsynced, then back. One result per target, in order; a failed one changed nothing there.
+    /// `folder`: None is INBOX; a missing folder falls back to INBOX. Homes are made as needed.
+    /// `prefix` stands before the message, for all targets the same.
+    pub fn deliver(self: &Arc<Self>, targets: &[Target], prefix: &[u8], draft: &Draft, now: SystemTime) -> Vec<Result<()>> {
+        let mut aims: Vec<Result<Aim>> = targets.iter().map(|t| self.aim(t)).collect();
+        let message = match self.message(prefix, draft, now) {
+            Ok(m) => m,
+            Err(e) => return targets.iter().map(|_| Err(e.again().into())).collect(),
+        };
+        let mut seen: Vec<PathBuf> = Vec::new();
+        let mut doubles = Vec::new();
+        let mut live: Vec<&mut Aim> = Vec::new();
+        for (n, aim) in aims.iter_mut().enumerate() {
+            let Ok(aim) = aim else { continue };
+            // Twice the same folder is one delivery.
+            if let Some(first) = seen.iter().position(|d| *d == aim.dir) {
+                doubles.push((n, seen[first].clone()));
+                continue;
+            }
+            seen.push(aim.dir.clone());
+            live.push(aim);
+        }
+        self.place(&message, &mut live);
+        for (n, dir) in doubles {
+            let failed = aims.iter().flatten().find(|a| a.dir == dir).and_then(|a| a.done.as_ref().err().map(again));
+            if let (Some(Ok(aim)), Some(e)) = (aims.get_mut(n), failed) {
+                aim.done = Err(e);
+            }
+        }
+        aims.into_iter().map(|aim| aim.and_then(|a| a.done)).collect()
+    }
+
+    fn aim(self: &Arc<Self>, target: &Target) -> Result<Aim> {
+        let home = self.home(&target.account)?;
+        let dir = home.delivery_dir(target.folder.as_deref());
+        Ok(Aim { home, dir, done: Ok(()) })
+    }
+
+    fn message<'a>(&self, prefix: &'a [u8], draft: &'a Draft, now: SystemTime) -> disk::Result<Message<'a>> {
+        let size = prefix.len() as u64 + draft.len();
+        let mut last = 0;
+        let mut vsize = size + file::lone_lfs(prefix, &mut last);
+        draft.chunks(|c| vsize += file::lone_lfs(c, &mut last)).map_err(|e| disk::Error::new("read draft for", &self.root, e))?;
+        let date = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX));
+        Ok(Message { prefix, draft, base: file::fresh(&self.host, now, None, size, vsize), vsize, date })
+    }
+
+    /// Writes it below the first home that takes it, and links it into the others.
+    fn place(&self, message: &Message<'_>, aims: &mut [&mut Aim]) {
+        let mut rest = aims;
+        while let Some((first, others)) = std::mem::take(&mut rest).split_first_mut() {
+            match write_tmp(first, message) {
+                Ok(tmp) => return self.place_tmp(message, &tmp, first, others),
+                Err(e) => first.done = Err(e),
+            }
+            rest = others;
+        }
+    }
+
+    fn place_tmp(&self, message: &Message<'_>, tmp: &Path, first: &mut Aim, others: &mut [&mut Aim]) {
+        let mut elsewhere = Vec::new();
+        for aim in others.iter_mut() {
+            let linked = is_home(aim).and_then(|()| self.name_in(aim, message, |to| disk::hard_link(tmp, to)));
+            match linked {
+                // Another file system, or a file with as many names as it can have: a file of its own.
+                Err(Error::Disk(e)) if [Some(Errno::EXDEV as i32), Some(Errno::EMLINK as i32)].contains(&e.source.raw_os_error()) => {
+                    elsewhere.push(&mut **aim);
+                }
+                done => aim.done = done,
+            }
+        }
+        let done = self.name_in(first, message, |to| disk::rename(tmp, to));
+        if done.is_err() {
+            let _ = disk::remove_file(tmp);
+        }
+        first.done = done;
+        for aim in elsewhere {
+            aim.done = write_tmp(aim, message)
+                .and_then(|tmp| self.name_in(aim, message, |to| disk::rename(&tmp, to)).inspect_err(|_| drop(disk::remove_file(&tmp))));
+        }
+    }
+
+    /// Gives the file its name in `new/` of one folder, durable, and tells who has that folder open.
+    fn name_in(&self, aim: &Aim, message: &Message<'_>, put: impl FnOnce(&Path) -> disk::Result<()>) -> Result<()> {
+        let new = aim.dir.join("new");
+        let to = new.join(&message.base);
+        let before = self.opened(&aim.dir);
+        if let Some(folder) = &before {
+            lock(&folder.under_way).insert(message.base.as_bytes().into());
+        }
+        let done = put(&to).and_then(|()| disk::sync_dir(&new).inspect_err(|_| drop(disk::remove_file(&to))));
+        match (&before, self.opened(&aim.dir)) {
+            (Some(folder), _) if done.is_ok() => folder.delivered(message),
+            (Some(folder), _) => drop(lock(&folder.under_way).remove(message.base.as_bytes())),
+            // Opened meanwhile: its first look may have come too early.
+            (None, Some(folder)) if done.is_ok() => drop(folder.sync()),
+            _ => {}
+        }
+        Ok(done?)
+    }
+}
+
+/// A file under `tmp/`, fsynced. The home is made when there is none.
+fn write_tmp(aim: &Aim, message: &Message<'_>) -> Result<PathBuf> {
+    let tmp = aim.dir.join("tmp").join(&message.base);
+    let mut f = match disk::create_new(&tmp, 0o600) {
+        Err(e) if e.is_not_found() => {
+            aim.home.make()?;
+            disk::create_new(&tmp, 0o600)?
+        }
+        made => made?,
+    };
+    let written = if message.prefix.is_empty() { Ok(()) } else { disk::write_all(&mut f, &tmp, message.prefix) };
+    let written = written.and_then(|()| message.draft.write_to(&mut f, &tmp)).and_then(|()| disk::sync(&f, &tmp));
+    if let Err(e) = written {
+        let _ = disk::remove_file(&tmp);
+        return Err(e.into());
+    }
+    Ok(tmp)
+}
+
+/// `tmp/` is made last, when all else is durable; linking into a `new/` that is just being made would not be.
+fn is_home(aim: &Aim) -> Result<()> {
+    if aim.dir.join("tmp").is_dir() { Ok(()) } else { aim.home.make() }
+}
+
+fn again(e: &Error) -> Error {
+    match e {
+        Error::Disk(e) => Error::Disk(e.again()),
+        Error::Full => Error::Full,
+        Error::NotFound(n) => Error::NotFound(n.clone()),
+        Error::Exists(n) => Error::Exists(n.clone()),
+        Error::BadName(n) => Error::BadName(n.clone()),
+    }
+}
+
+impl Folder {
+    /// A delivery of this process is durable under `new/`: number it now and tell the sessions. When that fails the
+    /// message is safe all the same, and the next look finds it.
+    fn delivered(&self, message: &Message<'_>) {
+        let mut d = lock(&self.disk);
+        let ours = lock(&self.under_way).remove(message.base.as_bytes());
+        if !ours || !d.loaded || self.check().is_err() {
+            return;
+        }
+        let arrival = Arrival {
+            uid: None,
+            name: message.base.as_bytes().into(),
+            is_new: true,
+            recent: true,
+            flags: Flags::default(),
+            keywords: 0,
+            size: message.vsize,
+            date: message.date,
+            fields: None,
+        };
+        if let Err(e) = self.enter_own(&mut d, vec![arrival]) {
+            super::events::not_taken_in(&scan::path(&self.dir(), true, message.base.as_bytes()), 1, &e);
+            d.new.forget();
+        }
+    }
+}

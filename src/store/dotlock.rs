@@ -1,0 +1,142 @@
+//! `FILE.lock`, made with O_EXCL: how Dovecot guards `dovecot-uidlist` and `subscriptions`, and what works on NFS.
+//!
+//! The file holds `PID:HOST`. It is stale when that process of this host is gone, when it is of this very process
+//! but nobody here holds it (the same process id after a restart, as in a container), or when it is old: Dovecot
+//! touches a lock that it holds for long.
+
+use crate::disk;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+/// Locks of this process.
+static HELD: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+const STALE_NS: i64 = 120 * 1_000_000_000;
+const WAIT: Duration = Duration::from_secs(30);
+
+pub(super) struct Dotlock(PathBuf);
+
+impl Dotlock {
+    /// Waits up to 30 seconds.
+    pub(super) fn take(of: &Path) -> disk::Result<Self> {
+        let mut path = of.as_os_str().to_owned();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        let (mut waited, mut pause) = (Duration::ZERO, Duration::from_millis(1));
+        loop {
+            match Self::try_take(&path) {
+                Err(e) if e.is_exists() => {}
+                done => return done,
+            }
+            if remove_if_stale(&path) {
+                continue;
+            }
+            if waited >= WAIT {
+                return Err(disk::Error::new("lock", path, std::io::ErrorKind::TimedOut.into()));
+            }
+            thread::sleep(pause);
+            waited += pause;
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    }
+
+    fn try_take(path: &Path) -> disk::Result<Self> {
+        // Nobody waits here for another's disk work: the set is only looked at.
+        if !held().insert(path.to_owned()) {
+            return Err(disk::Error::new("lock", path, std::io::ErrorKind::AlreadyExists.into()));
+        }
+        let made = disk::create_new(path, 0o600).and_then(|mut file| {
+            let text = format!("{}:{}", std::process::id(), disk::hostname());
+            disk::write_all(&mut file, path, text.as_bytes()).inspect_err(|_| drop(disk::remove_file(path)))
+        });
+        match made {
+            Ok(()) => Ok(Self(path.to_owned())),
+            Err(e) => {
+                held().remove(path);
+                Err(e)
+            }
+        }
+    }
+}
+
+fn held() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Dotlock {
+    fn drop(&mut self) {
+        let _ = disk::remove_file(&self.0);
+        held().remove(&self.0);
+    }
+}
+
+/// True when the lock is gone now. Two that find it stale at once: the rename lets one of them win, and what was
+/// renamed is looked at again, so that a lock taken in between is given back.
+fn remove_if_stale(path: &Path) -> bool {
+    let Ok(before) = disk::stat(path) else { return true };
+    if held().contains(path) || !is_stale(path, &before) {
+        return false;
+    }
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".{:x}", disk::unique()));
+    let aside = PathBuf::from(aside);
+    if disk::rename(path, &aside).is_err() {
+        return false;
+    }
+    if disk::stat(&aside).is_ok_and(|s| s.ino != before.ino) {
+        let _ = disk::hard_link(&aside, path);
+    }
+    let _ = disk::remove_file(&aside);
+    true
+}
+
+fn is_stale(path: &Path, stat: &disk::Stat) -> bool {
+    if disk::clock() - stat.mtime > STALE_NS {
+        return true;
+    }
+    let Ok(text) = disk::read(path) else { return false };
+    let text = String::from_utf8_lossy(&text);
+    let Some((pid, host)) = text.split_once(':') else { return false };
+    let Ok(pid) = pid.parse::<i32>() else { return false };
+    host.trim_end() == disk::hostname() && (pid == std::process::id() as i32 || !disk::process_is_there(pid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_holder_and_stale_ones_are_removed() {
+        let dir = crate::store::scratch::Dir::new("dotlock");
+        let file = dir.path().join("list");
+        let lock = dir.path().join("list.lock");
+        let n = std::sync::atomic::AtomicU32::new(0);
+        std::thread::scope(|s| {
+            for _ in 0..4 {
+                s.spawn(|| {
+                    for _ in 0..20 {
+                        let _lock = Dotlock::take(&file).unwrap();
+                        assert_eq!(n.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
+                        n.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+        assert!(!lock.exists());
+        // Of a process that is gone (ids end far below), and of this one before it was started anew.
+        for pid in [i32::MAX, std::process::id() as i32] {
+            std::fs::write(&lock, format!("{pid}:{}", disk::hostname())).unwrap();
+            drop(Dotlock::take(&file).unwrap());
+        }
+        std::fs::write(&lock, "").unwrap();
+        assert!(!is_stale(&lock, &disk::stat(&lock).unwrap()));
+        let old = std::time::SystemTime::now() - Duration::from_secs(600);
+        std::fs::File::options().write(true).open(&lock).unwrap().set_modified(old).unwrap();
+        drop(Dotlock::take(&file).unwrap());
+    }
+}

@@ -1,0 +1,34 @@
+//! What the store says in the log.
+
+use crate::{disk, journal::Line};
+use std::path::Path;
+
+pub(super) fn uidlist_lost(path: &Path) {
+    Line::error("store", "uidlist-lost").with("path", path.display()).with("result", "new UIDVALIDITY, clients fetch everything anew").send();
+}
+pub(super) fn uidlist_damaged(path: &Path, bytes: usize) {
+    Line::warn("store", "uidlist-damaged").with("path", path.display()).with("bytes", bytes).send();
+}
+pub(super) fn validity_changed(path: &Path, ours: u32, theirs: u32) {
+    Line::error("store", "uidvalidity-changed").with("path", path.display()).with("was", ours).with("is", theirs).send();
+}
+pub(super) fn modseq_not_stored(e: &disk::Error) {
+    Line::warn("store", "modseq-not-stored").with("error", e).send();
+}
+/// New messages are there but cannot be numbered; those that are numbered stay usable.
+pub(super) fn not_taken_in(path: &Path, count: usize, e: &super::Error) {
+    Line::warn("store", "not-taken-in").with("path", path.display()).with("messages", count).with("error", e).send();
+}
+pub(super) fn unreadable(e: &disk::Error) {
+    Line::warn("store", "unreadable").with("error", e).send();
+}
+/// Two files with one name; one of them was given another.
+pub(super) fn twin_renamed(path: &Path) {
+    Line::warn("store", "twin-renamed").with("path", path.display()).send();
+}
+pub(super) fn wrong_size(path: &Path, named: u64, real: u64) {
+    Line::warn("store", "wrong-size").with("path", path.display()).with("named", named).with("real", real).send();
+}
+pub(super) fn swept(path: &Path) {
+    Line::info("store", "swept").with("path", path.display()).send();
+}

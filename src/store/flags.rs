@@ -1,0 +1,177 @@
+//! Flags, keywords and EXPUNGE: a rename or an unlink per message, which is the commit (invariant 4).
+
+use super::{
+    Error, FlagOp, Flags, Folder, Result, Uid, file,
+    keywords::{self, LETTERS},
+    lock, scan,
+    sync::Disk,
+};
+use crate::disk;
+use std::path::Path;
+
+/// One message on its way to other flags.
+struct Step {
+    uid: u32,
+    from: (bool, Box<[u8]>),
+    to: Box<[u8]>,
+    flags: Flags,
+    keywords: u64,
+    high_changed: bool,
+}
+
+impl Folder {
+    /// Job. Survives `kill -9` when it returns (invariant 4 of `storage.md`). Keywords by name; unknown ones are
+    /// created. Returns those that are gone. When it fails, no flag changed.
+    pub fn store_flags(&self, uids: &[Uid], op: FlagOp, flags: Flags, keywords: &[String]) -> Result<Vec<Uid>> {
+        let mut d = lock(&self.disk);
+        self.check()?;
+        let bits = self.bits(&mut d, keywords, op != FlagOp::Remove)?;
+        let dir = self.dir();
+        let mut left: Vec<Uid> = uids.to_vec();
+        // A file that somebody renamed meanwhile is found under its new name by one more look.
+        for attempt in 0..2 {
+            let steps: Vec<Step> = left.iter().filter_map(|u| self.step(u.0, op, flags, bits)).collect();
+            let missed = self.take_steps(&mut d, &dir, steps)?;
+            if missed.is_empty() || attempt > 0 {
+                break;
+            }
+            left = missed;
+            self.take_in(&mut d, true)?;
+        }
+        let state = lock(&self.state);
+        Ok(uids.iter().filter(|u| state.at(u.0).is_none()).copied().collect())
+    }
+
+    /// The bits of these keywords; `define` makes the unknown ones.
+    pub(super) fn bits(&self, d: &mut Disk, wanted: &[String], define: bool) -> Result<u64> {
+        let mut names = lock(&self.state).keywords.clone();
+        if define && wanted.iter().any(|w| keywords::find(&names, w).is_none()) {
+            names = d.keywords.define(&self.dir(), names, wanted)?;
+            keywords::merge(&mut lock(&self.state).keywords, names.clone());
+        }
+        Ok(wanted.iter().filter_map(|w| keywords::find(&names, w)).fold(0, |bits, n| bits | 1 << n))
+    }
+
+    /// `None` when there is nothing to do.
+    fn step(&self, uid: u32, op: FlagOp, flags: Flags, bits: u64) -> Option<Step> {
+        let state = lock(&self.state);
+        let m = state.get(uid)?;
+        let (flags, keywords) = match op {
+            FlagOp::Set => (flags, bits),
+            FlagOp::Add => (m.flags.with(flags), m.keywords | bits),
+            FlagOp::Remove => (m.flags.without(flags), m.keywords & !bits),
+        };
+        if (flags, keywords) == (m.flags, m.keywords) {
+            return None;
+        }
+        let to = file::with_flags(&m.name, flags, (keywords & LETTERS) as u32);
+        Some(Step { uid, from: (m.is_new, m.name.clone()), to, flags, keywords, high_changed: (keywords ^ m.keywords) & !LETTERS != 0 })
+    }
+
+    /// Those whose file was not there under its name. On failure what was done is taken back.
+    fn take_steps(&self, d: &mut Disk, dir: &Path, steps: Vec<Step>) -> Result<Vec<Uid>> {
+        if steps.is_empty() {
+            return Ok(Vec::new());
+        }
+        let high: Vec<_> = steps.iter().filter(|s| s.high_changed).collect();
+        if !high.is_empty() {
+            d.keywords.set_high(dir, high.iter().map(|s| (file::base(&s.to), s.keywords)))?;
+        }
+        let upto = lock(&self.state).modseq + 1;
+        d.lease.cover(dir, upto);
+        let (mut done, mut missed) = (Vec::new(), Vec::new());
+        let renamed = self.own_change(d, dir, || {
+            for step in steps {
+                let (from, to) = (scan::path(dir, step.from.0, &step.from.1), scan::path(dir, false, &step.to));
+                match if from == to { Ok(()) } else { disk::rename(&from, &to) } {
+                    Ok(()) => done.push(step),
+                    Err(e) if e.is_not_found() => missed.push(Uid(step.uid)),
+                    Err(e) => return Err(Error::from(e)),
+                }
+            }
+            Ok(())
+        });
+        if let Err(e) = renamed {
+            self.take_back(d, dir, &done);
+            return Err(e);
+        }
+        let mut state = lock(&self.state);
+        let modseq = state.step();
+        for step in done {
+            let Some(at) = state.at(step.uid) else { continue };
+            let m = &mut state.messages[at];
+            (m.name, m.is_new, m.flags, m.keywords, m.modseq) = (step.to, false, step.flags, step.keywords, modseq);
+        }
+        let live = state.messages.len();
+        drop(state);
+        self.event.notify(usize::MAX);
+        if d.keywords.wants_compaction(live) {
+            self.compact_keywords(d, dir);
+        }
+        Ok(missed)
+    }
+
+    fn take_back(&self, d: &mut Disk, dir: &Path, done: &[Step]) {
+        for step in done.iter().rev() {
+            let _ = disk::rename_back(&scan::path(dir, false, &step.to), &scan::path(dir, step.from.0, &step.from.1));
+        }
+        let state = lock(&self.state);
+        let old: Vec<(Box<[u8]>, u64)> =
+            done.iter().filter(|s| s.high_changed).filter_map(|s| state.get(s.uid)).map(|m| (file::base(&m.name).into(), m.keywords)).collect();
+        drop(state);
+        let _ = d.keywords.set_high(dir, old.iter().map(|(b, k)| (&**b, *k)));
+        // Whatever could not be taken back shows at the next look.
+        d.cur.forget();
+    }
+
+    /// Failing changes nothing; the file is only longer than it need be.
+    fn compact_keywords(&self, d: &mut Disk, dir: &Path) {
+        let state = lock(&self.state);
+        let (names, high): (_, Vec<(Box<[u8]>, u64)>) = (
+            state.keywords.clone(),
+            state.messages.iter().filter(|m| m.keywords & !LETTERS != 0).map(|m| (file::base(&m.name).into(), m.keywords)).collect(),
+        );
+        drop(state);
+        let _ = d.keywords.compact(dir, &names, high.iter().map(|(b, k)| (&**b, *k)));
+    }
+
+    /// Job. Removes these whatever their flags; the caller chose those with \Deleted. What was removed. When it
+    /// fails half-way, what is gone is told by [`Folder::changes_since`].
+    pub fn expunge(&self, uids: &[Uid]) -> Result<Vec<Uid>> {
+        let mut d = lock(&self.disk);
+        self.check()?;
+        let wanted: Vec<Uid> = self.meta(uids).into_iter().flatten().map(|m| m.uid).collect();
+        let missed = self.remove(&mut d, &wanted)?;
+        if !missed.is_empty() {
+            // Renamed or removed by somebody else: one more look tells which.
+            self.take_in(&mut d, true)?;
+            self.remove(&mut d, &missed)?;
+        }
+        let state = lock(&self.state);
+        Ok(wanted.into_iter().filter(|u| state.at(u.0).is_none()).collect())
+    }
+
+    /// Those whose file was not there under its name.
+    fn remove(&self, d: &mut Disk, uids: &[Uid]) -> Result<Vec<Uid>> {
+        let dir = self.dir();
+        let upto = lock(&self.state).modseq + 1;
+        d.lease.cover(&dir, upto);
+        let (mut gone, mut missed) = (Vec::new(), Vec::new());
+        let done = self.own_change(d, &dir, || {
+            for uid in uids {
+                let Some(path) = lock(&self.state).get(uid.0).map(|m| scan::path(&dir, m.is_new, &m.name)) else { continue };
+                match disk::remove_file(&path) {
+                    Ok(()) => gone.push(uid.0),
+                    Err(e) if e.is_not_found() => missed.push(*uid),
+                    Err(e) => return Err(Error::from(e)),
+                }
+            }
+            Ok(())
+        });
+        gone.sort_unstable();
+        gone.dedup();
+        lock(&self.state).expunge(&gone);
+        self.event.notify(usize::MAX);
+        done.map(|()| missed)
+    }
+}

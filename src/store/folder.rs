@@ -1,0 +1,253 @@
+//! An open folder: one copy of its state for all its sessions, one disk job at a time.
+
+use super::{Changes, Counts, Error, Meta, ModSeq, Result, Store, Uid, file, ledger, lock, scan, state::State, sync::Disk};
+use crate::disk;
+use event_listener::{Event, EventListener};
+use std::{
+    collections::{BTreeSet, HashSet},
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+/// Where it lies; changes when the folder is renamed.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub name: String,
+    pub dir: Arc<Path>,
+    /// The home's `Maildir/`.
+    pub maildir: Arc<Path>,
+}
+
+/// An open folder, shared by all its sessions; its state is given back when the last one closes it.
+pub struct Folder {
+    pub(super) store: Arc<Store>,
+    pub(super) place: Mutex<Place>,
+    /// Held for a whole disk job. Taken before `state`; of two folders, the one with the lower address first.
+    pub(super) disk: Mutex<Disk>,
+    /// Held for memory work only, so sessions may take it on the executor thread.
+    pub(super) state: Mutex<State>,
+    /// Deliveries on their way into `new/`: whoever takes a name out, delivery or scan, numbers that file.
+    pub(super) under_way: Mutex<HashSet<Box<[u8]>>>,
+    pub(super) event: Event,
+}
+
+/// What is remembered of a folder that nobody has open: numbering goes on without a gap, and STATUS costs three stats.
+#[derive(Clone, Copy)]
+pub(super) struct Rest {
+    counts: Counts,
+    next: u32,
+    limit: u64,
+    list: Option<disk::Stat>,
+    mtimes: Option<(i64, i64)>,
+    swept: i64,
+}
+
+impl Folder {
+    pub(super) fn new(store: &Arc<Store>, place: Place) -> Self {
+        Self {
+            store: Arc::clone(store),
+            place: Mutex::new(place),
+            disk: Mutex::default(),
+            state: Mutex::default(),
+            under_way: Mutex::default(),
+            event: Event::new(),
+        }
+    }
+    pub(super) fn dir(&self) -> Arc<Path> {
+        Arc::clone(&lock(&self.place).dir)
+    }
+    /// Memory. The folder's name, UTF-8.
+    pub fn name(&self) -> String {
+        lock(&self.place).name.clone()
+    }
+    pub(super) fn host(&self) -> &str {
+        &self.store.host
+    }
+    pub(super) fn new_validity(&self) -> Result<u32> {
+        let maildir = Arc::clone(&lock(&self.place).maildir);
+        ledger::new_validity(&maildir, u32::try_from(disk::clock() / 1_000_000_000).unwrap_or(u32::MAX))
+    }
+
+    /// The first session's look at the disk, or one more for the next.
+    pub(super) fn load(&self) -> Result<()> {
+        let mut d = lock(&self.disk);
+        if d.loaded {
+            self.check()?;
+            return self.take_in(&mut d, false);
+        }
+        let dir = self.dir();
+        for sub in ["cur", "new", "tmp"] {
+            match disk::create_dir(&dir.join(sub), 0o700) {
+                Err(e) if e.is_not_found() => return Err(Error::NotFound(self.name())),
+                // A read-only Maildir can be read; a missing directory shows below, with its path.
+                _ => {}
+            }
+        }
+        let now = disk::clock();
+        let rest = self.store.rest(&dir);
+        let mtimes = scan::mtimes(&dir)?;
+        let modseq = match rest {
+            // Nothing happened since the last session: its mod-sequences still hold.
+            Some(r) if r.mtimes == Some(mtimes) => r.counts.highest_modseq,
+            Some(r) => r.counts.highest_modseq + 1,
+            None => d.lease.begin(&dir, now),
+        };
+        if let Some(r) = rest {
+            d.lease = super::modseq::Lease::of(r.limit);
+            d.resume = r.list.map(|list| (list, r.next));
+            d.lease.cover(&dir, modseq);
+        }
+        *lock(&self.state) = State::default();
+        lock(&self.state).start(modseq);
+        self.take_in(&mut d, true)?;
+        let mut state = lock(&self.state);
+        state.next = state.next.max(d.next);
+        state.forget_counts();
+        drop(state);
+        d.loaded = true;
+        d.swept = rest.map_or(0, |r| r.swept);
+        if now - d.swept > super::sweep::EVERY_NS {
+            super::sweep::run(&dir, now);
+            d.swept = now;
+        }
+        Ok(())
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        if lock(&self.state).gone { Err(Error::NotFound(self.name())) } else { Ok(()) }
+    }
+
+    pub(super) fn mark_gone(&self) {
+        lock(&self.state).gone = true;
+        self.event.notify(usize::MAX);
+    }
+    /// Memory. The folder was deleted, or is no longer the one that was selected: the session has to close it.
+    pub fn is_gone(&self) -> bool {
+        lock(&self.state).gone
+    }
+    /// Memory.
+    pub fn counts(&self) -> Counts {
+        lock(&self.state).counts()
+    }
+    /// Memory. Keyword names; the index is the bit.
+    pub fn keywords(&self) -> Vec<String> {
+        lock(&self.state).keywords.clone()
+    }
+    /// Memory. All UIDs ascending, and up to which mod-sequence that is.
+    pub fn uids(&self) -> (Vec<Uid>, ModSeq) {
+        let state = lock(&self.state);
+        (state.messages.iter().map(|m| Uid(m.uid)).collect(), ModSeq(state.modseq))
+    }
+    /// Memory. `None` for what is not there any more.
+    pub fn meta(&self, uids: &[Uid]) -> Vec<Option<Meta>> {
+        let state = lock(&self.state);
+        uids.iter().map(|u| state.get(u.0).map(super::state::Message::meta)).collect()
+    }
+    /// Memory. For a mod-sequence of this folder's open life the answer is exact. Before that, every UID that is not
+    /// there counts as expunged and every message as changed; [`Folder::vanished_since`] says it in ranges.
+    pub fn changes_since(&self, modseq: ModSeq) -> Changes {
+        lock(&self.state).changes_since(modseq.0)
+    }
+    /// Memory. Ranges (first, last) of UIDs that are not there and may have been after `modseq`, ascending:
+    /// VANISHED (EARLIER), too many rather than too few (RFC 7162 §3.2.6).
+    pub fn vanished_since(&self, modseq: ModSeq) -> Vec<(Uid, Uid)> {
+        lock(&self.state).vanished_since(modseq.0).into_iter().map(|(a, b)| (Uid(a), Uid(b))).collect()
+    }
+    /// Memory. Messages that no session was told as \Recent yet (they were in `new/`): takes them. The next
+    /// [`Folder::sync`] moves them to `cur/`.
+    pub fn take_recent(&self) -> Vec<Uid> {
+        let mut state = lock(&self.state);
+        let recent: BTreeSet<u32> = std::mem::take(&mut state.recent).into_iter().collect();
+        state.told.extend(&recent);
+        recent.into_iter().map(Uid).collect()
+    }
+    /// Notified after every change (delivery, flags, expunge, other programs).
+    pub fn listen(&self) -> EventListener {
+        self.event.listen()
+    }
+    /// Job. Looks whether the directory changed (mtime of new/ and cur/) and takes in what did. Cheap when nothing did.
+    pub fn sync(&self) -> Result<()> {
+        let mut d = lock(&self.disk);
+        self.check()?;
+        self.move_told(&mut d);
+        self.take_in(&mut d, false)
+    }
+
+    /// Job. The message with CRLF line ends; `None`: not there any more.
+    pub fn read(&self, uid: Uid) -> Result<Option<Vec<u8>>> {
+        let Some((bytes, name)) = self.read_file(uid)? else { return Ok(None) };
+        let sizes = file::sizes(&name);
+        let bytes = match sizes {
+            (Some(s), Some(w)) if s == w && s == bytes.len() as u64 => bytes,
+            _ => file::to_crlf(bytes),
+        };
+        let mut state = lock(&self.state);
+        if let Some(at) = state.at(uid.0) {
+            let (named, real) = (state.messages[at].size, bytes.len() as u64);
+            if named != real {
+                // A name that lies; from now on RFC822.SIZE is what we send.
+                state.messages[at].size = real;
+                state.forget_counts();
+                drop(state);
+                super::events::wrong_size(&scan::path(&self.dir(), false, &name), named, real);
+            }
+        }
+        Ok(Some(bytes))
+    }
+
+    /// The file as it is. A name that is not there any more was changed by somebody: wait for our own disk job, or look.
+    fn read_file(&self, uid: Uid) -> Result<Option<(Vec<u8>, Box<[u8]>)>> {
+        let name_now = || lock(&self.state).get(uid.0).map(|m| (m.is_new, m.name.clone()));
+        for attempt in 0..3 {
+            let Some((is_new, name)) = name_now() else { return Ok(None) };
+            match disk::read(&scan::path(&self.dir(), is_new, &name)) {
+                Ok(bytes) => return Ok(Some((bytes, name))),
+                Err(e) if !e.is_not_found() => return Err(e.into()),
+                Err(_) => {
+                    let mut d = lock(&self.disk);
+                    self.check()?;
+                    if attempt > 0 || name_now().is_some_and(|(n, f)| (n, &f) == (is_new, &name)) {
+                        self.take_in(&mut d, true)?;
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// What to remember when the last session goes.
+    fn rest(&mut self) -> Option<Rest> {
+        let d = self.disk.get_mut().ok()?;
+        let state = self.state.get_mut().ok()?;
+        if !d.loaded || state.gone {
+            return None;
+        }
+        let settled = d.new.is_settled() && d.cur.is_settled();
+        Some(Rest {
+            counts: state.counts(),
+            next: d.next,
+            limit: d.lease.limit(),
+            list: d.ledger.stamp(),
+            mtimes: d.new.mtime().zip(d.cur.mtime()).filter(|_| settled),
+            swept: d.swept,
+        })
+    }
+}
+
+impl Rest {
+    /// The counts, if they still hold.
+    pub(super) fn counts_if_unchanged(&self, dir: &Path) -> Option<Counts> {
+        let mtimes = scan::mtimes(dir).ok()?;
+        let list = disk::stat(&dir.join(ledger::NAME)).ok();
+        (self.mtimes == Some(mtimes) && self.list == list).then_some(self.counts)
+    }
+}
+
+impl Drop for Folder {
+    /// Memory only: the last session may close it on the executor thread.
+    fn drop(&mut self) {
+        let rest = self.rest();
+        let dir = self.dir();
+        self.store.closed(&dir, self, rest);
+    }
+}

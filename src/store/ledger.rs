@@ -1,0 +1,188 @@
+//! One folder's UID list as this process keeps it: read when it changed, leased ahead, appended to.
+//!
+//! `N` in the header is durable and ahead of every UID given out. So records may be appended without an fsync:
+//! what a power cut takes away is numbered anew above `N`, and no UID is ever given twice. Everybody who reads the
+//! file goes on at `N` or above, be it Dovecot or a second daemon on a shared file system.
+
+use super::{Result, dotlock::Dotlock, events, file, state::Message, uidlist};
+use crate::disk::{self, Stat};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
+
+pub(super) const NAME: &str = "dovecot-uidlist";
+const COURIER: &str = "courierimapuiddb";
+
+/// UIDs that are reserved beyond those needed now, each time the list is written anew: the more there is to
+/// write, the more seldom.
+fn lease(live: usize) -> u32 {
+    u32::try_from(live / 8).unwrap_or(u32::MAX).max(100)
+}
+
+#[derive(Default)]
+pub(super) struct Ledger {
+    header: uidlist::Header,
+    stamp: Option<Stat>,
+    lines: usize,
+    /// There is something in the file that must not be appended to, or no file at all.
+    rewrite: bool,
+}
+
+/// What the list says of a file that we did not know yet.
+pub(super) struct Known {
+    pub uid: u32,
+    pub vsize: Option<u64>,
+    pub date: Option<i64>,
+    pub fields: Option<Box<[u8]>>,
+}
+pub(super) type Records = HashMap<Box<[u8]>, Known>;
+
+pub(super) struct Fresh {
+    pub records: Records,
+    pub next: u32,
+}
+
+/// A message as it goes into the list.
+pub(super) struct Entry<'a> {
+    pub uid: u32,
+    pub fields: Option<&'a [u8]>,
+    pub message: &'a Message,
+}
+
+impl Ledger {
+    pub(super) fn validity(&self) -> u32 {
+        self.header.validity
+    }
+    pub(super) fn stamp(&self) -> Option<Stat> {
+        self.stamp
+    }
+    /// No file has been written yet with this UIDVALIDITY: nothing may be told to a client before.
+    pub(super) fn must_write(&self) -> bool {
+        self.stamp.is_none()
+    }
+
+    fn stat(dir: &Path) -> Result<Option<Stat>> {
+        match disk::stat(&dir.join(NAME)) {
+            Ok(s) => Ok(Some(s)),
+            Err(e) if e.is_not_found() => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// `None` when nobody else wrote it since we last looked. `new_validity` is asked for when there is no usable list.
+    pub(super) fn refresh(&mut self, dir: &Path, new_validity: impl FnOnce() -> Result<u32>) -> Result<Option<Fresh>> {
+        let stamp = Self::stat(dir)?;
+        if stamp.is_some() && stamp == self.stamp {
+            return Ok(None);
+        }
+        let path = dir.join(NAME);
+        let (text, ours) = match disk::read_if_exists(&path)? {
+            Some(text) => (Some(text), true),
+            None => (disk::read_if_exists(&dir.join(COURIER))?, false),
+        };
+        let Some(parsed) = text.as_deref().and_then(uidlist::parse) else {
+            if ours {
+                events::uidlist_lost(&path);
+            }
+            if self.header.validity != 0 {
+                // It was deleted or damaged under an open folder: we know what stood in it.
+                self.rewrite = true;
+                self.stamp = stamp;
+                return Ok(None);
+            }
+            let other = format!(" G{:016x}{:016x}", disk::unique(), disk::unique()).into_bytes();
+            self.header = uidlist::Header { validity: new_validity()?, next: 1, other };
+            (self.stamp, self.lines, self.rewrite) = (None, 0, true);
+            return Ok(Some(Fresh { records: Records::new(), next: 1 }));
+        };
+        if parsed.damaged > 0 {
+            events::uidlist_damaged(&path, parsed.damaged);
+        }
+        self.rewrite = !ours || parsed.damaged > 0 || parsed.version != 3;
+        self.stamp = if ours { stamp } else { None };
+        self.lines = parsed.records.len();
+        let next = parsed.next();
+        let mut records = Records::with_capacity(parsed.records.len());
+        for r in &parsed.records {
+            let known = Known { uid: r.uid, vsize: r.vsize, date: r.date, fields: uidlist::foreign_fields(r.fields) };
+            records.insert(r.base.into(), known);
+        }
+        self.header = parsed.header;
+        Ok(Some(Fresh { records, next }))
+    }
+
+    /// Whether somebody else wrote it. Under the lock the answer stays true.
+    pub(super) fn is_changed(&self, dir: &Path) -> Result<bool> {
+        let stamp = Self::stat(dir)?;
+        Ok(stamp != self.stamp)
+    }
+
+    /// Records messages under UIDs below `next`, which follows the highest of them. `all` are the other messages of
+    /// the folder, for when the list is written anew. Nothing changed when this fails.
+    pub(super) fn record<'a>(
+        &mut self,
+        dir: &Path,
+        _lock: &Dotlock,
+        next: u32,
+        new: &[Entry<'_>],
+        live: usize,
+        all: impl FnOnce(&mut dyn FnMut(Entry<'_>)),
+    ) -> Result<()> {
+        let path = dir.join(NAME);
+        let crowded = self.lines > 2 * live + 1000;
+        if self.rewrite || self.stamp.is_none() || next > self.header.next || crowded {
+            let mut header = self.header.clone();
+            header.next = next.max(header.next).saturating_add(if new.is_empty() { 0 } else { lease(live) });
+            let (mut text, mut lines) = (Vec::new(), 0);
+            uidlist::write_header(&mut text, &header);
+            let mut line = |e: Entry<'_>| {
+                uidlist::write_record(&mut text, e.uid, e.fields, &e.message.name, e.message.size, e.message.date);
+                lines += 1;
+            };
+            all(&mut line);
+            new.iter().for_each(|e| line(Entry { ..*e }));
+            disk::replace(&path, &text, 0o600)?;
+            (self.header, self.lines, self.rewrite) = (header, lines, false);
+        } else if !new.is_empty() {
+            let mut text = Vec::new();
+            for e in new {
+                uidlist::write_record(&mut text, e.uid, e.fields, &e.message.name, e.message.size, e.message.date);
+            }
+            let mut f = disk::append(&path, 0o600)?;
+            let len = self.stamp.map_or(0, |s| s.size);
+            if let Err(e) = disk::write_all(&mut f, &path, &text) {
+                if disk::truncate(&f, &path, len).is_err() {
+                    self.rewrite = true;
+                }
+                self.stamp = Self::stat(dir)?;
+                return Err(e.into());
+            }
+            self.lines += new.len();
+        }
+        self.stamp = Self::stat(dir)?;
+        Ok(())
+    }
+}
+
+/// A UIDVALIDITY that no folder of this home had before (Dovecot's `dovecot-uidvalidity`, eight hexadecimal digits):
+/// a folder deleted and made again must not look like the old one.
+pub(super) fn new_validity(maildir: &Path, now: u32) -> Result<u32> {
+    let path = maildir.join("dovecot-uidvalidity");
+    let _lock = Dotlock::take(&path)?;
+    let last = disk::read_if_exists(&path)?.and_then(|t| u32::from_str_radix(String::from_utf8_lossy(&t).trim(), 16).ok());
+    let next = last.map_or(now, |l| now.max(l.saturating_add(1))).max(1);
+    disk::replace(&path, format!("{next:08x}").as_bytes(), 0o600)?;
+    // Dovecot finds the value in a marker's name again when it does not trust the file.
+    let marker = |v: u32| -> PathBuf { maildir.join(format!("dovecot-uidvalidity.{v:08x}")) };
+    let moved = last.is_some_and(|l| disk::rename(&marker(l), &marker(next)).is_ok());
+    if !moved {
+        disk::create_new(&marker(next), 0o444)?;
+    }
+    Ok(next)
+}
+
+/// Order in which files that have no UID yet get theirs.
+pub(super) fn order(name: &[u8]) -> (u64, &[u8]) {
+    (file::time(name), file::base(name))
+}

@@ -1,0 +1,108 @@
+//! Reading `new/` and `cur/`: which files are there, and how that differs from what we knew.
+//!
+//! readdir(3) may miss a file that is renamed meanwhile. Our own renames wait (they need the folder's disk lock);
+//! for those of others, a message counts as gone only when the directories did not change while they were read,
+//! or when it is missing in several readings.
+
+use super::{events, file};
+use crate::disk;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    ffi::OsStr,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Scope {
+    /// Only `new/` changed.
+    New,
+    #[default]
+    All,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Found {
+    pub name: Box<[u8]>,
+    pub is_new: bool,
+}
+
+/// By base.
+pub(super) type Names = HashMap<Box<[u8]>, Found>;
+
+#[derive(Default)]
+pub(super) struct Scan {
+    pub scope: Scope,
+    pub names: Names,
+    /// Nothing was renamed, added or removed while we read.
+    pub stable: bool,
+    /// From before the reading.
+    pub new_mtime: i64,
+    pub cur_mtime: i64,
+    pub clock: i64,
+    /// A second file with the same base: that one, and the first.
+    twins: Vec<(Found, Found)>,
+}
+
+pub(super) fn path(dir: &Path, is_new: bool, name: &[u8]) -> PathBuf {
+    dir.join(if is_new { "new" } else { "cur" }).join(OsStr::from_bytes(name))
+}
+
+pub(super) fn mtimes(dir: &Path) -> disk::Result<(i64, i64)> {
+    Ok((disk::stat(&dir.join("new"))?.mtime, disk::stat(&dir.join("cur"))?.mtime))
+}
+
+pub(super) fn scan(dir: &Path, scope: Scope) -> disk::Result<Scan> {
+    let mut scan = Scan { scope, clock: disk::clock(), ..Scan::default() };
+    (scan.new_mtime, scan.cur_mtime) = mtimes(dir)?;
+    // new/ first: what moves from there to cur/ meanwhile is seen at least once.
+    read_into(&mut scan, dir, true)?;
+    if scope == Scope::All {
+        read_into(&mut scan, dir, false)?;
+    }
+    let after = mtimes(dir)?;
+    scan.stable = after.0 == scan.new_mtime && (scope == Scope::New || after.1 == scan.cur_mtime);
+    Ok(scan)
+}
+
+fn read_into(scan: &mut Scan, dir: &Path, is_new: bool) -> disk::Result<()> {
+    for (name, is_dir) in disk::list(&dir.join(if is_new { "new" } else { "cur" }))? {
+        let name = name.into_vec().into_boxed_slice();
+        // A line feed cannot stand in the UID list. No mail program makes such names.
+        let base = file::base(&name);
+        if is_dir || base.is_empty() || base[0] == b'.' || memchr::memchr(b'\n', &name).is_some() {
+            continue;
+        }
+        match scan.names.entry(base.into()) {
+            Entry::Vacant(e) => {
+                e.insert(Found { name, is_new });
+            }
+            Entry::Occupied(mut e) => {
+                let first = e.insert(Found { name, is_new });
+                scan.twins.push((first, e.get().clone()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Two files with one base (copied, restored, or moved while we read) would be one message. The same file twice:
+/// one name goes. Two files: the first gets a name of its own. True when something was done and a new look is due.
+pub(super) fn part_twins(dir: &Path, scan: &Scan, host: &str) -> disk::Result<bool> {
+    for (first, second) in &scan.twins {
+        let (a, b) = (path(dir, first.is_new, &first.name), path(dir, second.is_new, &second.name));
+        let (Ok(sa), Ok(sb)) = (disk::stat(&a), disk::stat(&b)) else { continue };
+        if (sa.dev, sa.ino) == (sb.dev, sb.ino) {
+            disk::remove_file(&a)?;
+            continue;
+        }
+        let mtime = sa.mtime.div_euclid(1_000_000_000);
+        let mut base = file::fresh(host, SystemTime::now(), Some(mtime), sa.size, 0);
+        base.truncate(base.rfind(",W=").unwrap_or(base.len())); // nobody counted its line ends
+        let name = [base.as_bytes(), &first.name[file::base(&first.name).len()..]].concat();
+        disk::rename(&a, &path(dir, first.is_new, &name))?;
+        events::twin_renamed(&a);
+    }
+    Ok(!scan.twins.is_empty())
+}

@@ -1,0 +1,469 @@
+//! Taking in what is on disk: own deliveries, other programs' files, renames and removals.
+//!
+//! Order under one folder's disk lock: read the directories, compare, give UIDs under the UID list's lock (and
+//! look again if somebody else wrote that meanwhile), then change the state and tell the sessions.
+
+use super::{
+    Error, Flags, Folder, Result,
+    dotlock::Dotlock,
+    events, file,
+    keywords::{self, High},
+    ledger::{self, Entry, Known, Ledger, Records},
+    lock,
+    modseq::Lease,
+    scan::{self, Found, Names, Scan, Scope},
+    state::Message,
+    watch::Watch,
+};
+use crate::disk;
+use std::{io::Read, path::Path};
+
+/// What the disk jobs of a folder share; whoever holds its lock is the only one to change the folder.
+#[derive(Default)]
+pub(super) struct Disk {
+    pub loaded: bool,
+    pub ledger: Ledger,
+    pub keywords: keywords::Files,
+    pub lease: Lease,
+    pub new: Watch,
+    pub cur: Watch,
+    /// The next UID to give: above all that anybody has given.
+    pub next: u32,
+    /// The list as the last session of this process left it, and the next UID then.
+    pub resume: Option<(disk::Stat, u32)>,
+    /// When `tmp/` was last swept.
+    pub swept: i64,
+}
+
+impl Disk {
+    /// After changes of ours that began when the mtimes were `before`.
+    pub(super) fn changed_by_us(&mut self, dir: &Path, before: (i64, i64)) {
+        if let Ok(after) = scan::mtimes(dir) {
+            let clock = disk::clock();
+            self.new.changed_by_us(before.0, after.0, clock);
+            self.cur.changed_by_us(before.1, after.1, clock);
+        }
+    }
+}
+
+/// A message that has no place in the state yet.
+pub(super) struct Arrival {
+    /// Given by somebody else already.
+    pub uid: Option<u32>,
+    pub name: Box<[u8]>,
+    pub is_new: bool,
+    pub recent: bool,
+    pub flags: Flags,
+    pub keywords: u64,
+    pub size: u64,
+    pub date: i64,
+    pub fields: Option<Box<[u8]>>,
+}
+
+#[derive(Default)]
+struct Diff {
+    renamed: Vec<(u32, Found)>,
+    missing: Vec<u32>,
+    unknown: Vec<Found>,
+    /// A message of `cur/` has a file in `new/`.
+    twin: bool,
+}
+
+/// Messages looked at under one hold of the state's lock.
+const STEP: usize = 4096;
+const TRIES: u32 = 5;
+
+impl Folder {
+    /// With the disk lock held. `force`: read the directories whatever their mtimes.
+    pub(super) fn take_in(&self, d: &mut Disk, force: bool) -> Result<()> {
+        let dir = self.dir();
+        let (new, cur) = self.mtimes(&dir)?;
+        let now = disk::clock();
+        let scope = if force || !d.loaded || d.cur.is_due(cur, now) {
+            Scope::All
+        } else if d.new.is_due(new, now) {
+            Scope::New
+        } else {
+            return Ok(());
+        };
+        let mut records = Records::new();
+        if !d.loaded {
+            self.refresh(d, &dir, &mut records)?;
+        }
+        self.take_in_all(d, &dir, scope, records, None)
+    }
+
+    fn take_in_all(&self, d: &mut Disk, dir: &Path, scope: Scope, mut records: Records, held: Option<&Dotlock>) -> Result<()> {
+        let (scan, mut diff, own) = self.look(d, dir, scope, &mut records, held)?;
+        let read = d.keywords.refresh(dir)?;
+        let high = read.map(|r| {
+            keywords::merge(&mut lock_state(self).keywords, r.names);
+            r.high
+        });
+        let mut settled = true;
+        if !scan.stable && !diff.missing.is_empty() {
+            // Somebody renames faster than we read: believe nothing yet.
+            diff.missing.clear();
+            settled = false;
+        }
+        diff.unknown.sort_by(|a, b| ledger::order(&a.name).cmp(&ledger::order(&b.name)));
+        let found = diff.unknown.len();
+        let mut arrivals = Vec::with_capacity(found);
+        let floor = lock_state(self).next;
+        for f in diff.unknown {
+            let known = records.remove(file::base(&f.name)).filter(|k| k.uid >= floor);
+            match arrival(dir, f, known, high.as_ref())? {
+                Some(a) => arrivals.push(a),
+                None => settled = false,
+            }
+        }
+        self.apply(d, dir, diff.renamed, &diff.missing, high);
+        if !arrivals.is_empty() || d.ledger.must_write() {
+            let count = arrivals.len();
+            let bases: Vec<Box<[u8]>> = arrivals.iter().map(|a| file::base(&a.name).into()).collect();
+            let entered = match own.as_ref().or(held) {
+                Some(l) => self.enter(d, l, arrivals).map(drop),
+                None => Err(Error::Full),
+            };
+            if entered.is_ok() {
+                let mut under_way = lock(&self.under_way);
+                bases.iter().for_each(|b| drop(under_way.remove(b)));
+            }
+            if let Err(e) = entered {
+                if d.ledger.must_write() {
+                    return Err(e);
+                }
+                events::not_taken_in(dir, count, &e);
+                settled = false;
+            }
+        }
+        if settled {
+            d.new.scanned(scan.new_mtime, scan.clock);
+            if scan.scope == Scope::All {
+                d.cur.scanned(scan.cur_mtime, scan.clock);
+            }
+        } else {
+            d.new.forget();
+            d.cur.forget();
+        }
+        Ok(())
+    }
+
+    /// Reads and compares until the answer holds; takes the UID list's lock when there is something to number.
+    fn look(
+        &self,
+        d: &mut Disk,
+        dir: &Path,
+        mut scope: Scope,
+        records: &mut Records,
+        held: Option<&Dotlock>,
+    ) -> Result<(Scan, Diff, Option<Dotlock>)> {
+        let mut own = None;
+        let mut checked = held.is_some();
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let mut scan = scan::scan(dir, scope).map_err(|e| self.gone_or(e))?;
+            if scan::part_twins(dir, &scan, self.host())? && tries < TRIES {
+                continue;
+            }
+            let diff = self.compare(&mut scan.names, scope);
+            if scope == Scope::New && (diff.twin || !diff.missing.is_empty()) {
+                scope = Scope::All;
+                continue;
+            }
+            if !diff.missing.is_empty() && !scan.stable && tries < TRIES {
+                continue;
+            }
+            if !checked && (!diff.unknown.is_empty() || d.ledger.must_write()) {
+                checked = true;
+                match Dotlock::take(&dir.join(ledger::NAME)) {
+                    Ok(lock) => own = Some(lock),
+                    Err(e) if d.ledger.must_write() => return Err(e.into()),
+                    // What is numbered already stays usable.
+                    Err(e) => events::not_taken_in(dir, diff.unknown.len(), &e.into()),
+                }
+                if own.is_some() && d.ledger.is_changed(dir)? {
+                    self.refresh(d, dir, records)?;
+                    continue;
+                }
+            }
+            return Ok((scan, diff, own));
+        }
+    }
+
+    /// Reads the UID list if somebody else wrote it.
+    fn refresh(&self, d: &mut Disk, dir: &Path, records: &mut Records) -> Result<()> {
+        let before = d.ledger.validity();
+        let Some(fresh) = d.ledger.refresh(dir, || self.new_validity())? else { return Ok(()) };
+        let validity = d.ledger.validity();
+        let mut state = lock_state(self);
+        if before != 0 && before != validity {
+            events::validity_changed(dir, before, validity);
+            state.gone = true;
+            drop(state);
+            self.event.notify(usize::MAX);
+            return Err(Error::NotFound(self.name()));
+        }
+        state.validity = validity;
+        records.extend(fresh.records);
+        // N runs ahead; when the list is as this process left it, we know how far it really got.
+        let next = d.resume.filter(|(list, _)| d.ledger.stamp() == Some(*list)).map_or(fresh.next, |(_, next)| next);
+        d.next = d.next.max(next);
+        Ok(())
+    }
+
+    fn compare(&self, found: &mut Names, scope: Scope) -> Diff {
+        let mut diff = Diff::default();
+        self.in_steps(|m| match (scope, m.is_new) {
+            (Scope::New, false) => {}
+            _ => match found.remove(file::base(&m.name)) {
+                None => diff.missing.push(m.uid),
+                Some(f) if f.name != m.name || f.is_new != m.is_new => diff.renamed.push((m.uid, f)),
+                Some(_) => {}
+            },
+        });
+        if scope == Scope::New && !found.is_empty() {
+            self.in_steps(|m| diff.twin |= !m.is_new && found.contains_key(file::base(&m.name)));
+        }
+        diff.unknown = found.drain().map(|(_, f)| f).collect();
+        diff
+    }
+
+    /// Every message, without keeping the sessions from the state for long. With the disk lock held nobody changes it.
+    fn in_steps(&self, mut each: impl FnMut(&Message)) {
+        let mut from = 0;
+        loop {
+            let state = lock_state(self);
+            let Some(step) = state.messages.get(from..).filter(|s| !s.is_empty()) else { return };
+            step.iter().take(STEP).for_each(&mut each);
+            from += STEP;
+        }
+    }
+
+    /// Renames and removals by others, and keywords read anew, into the state.
+    fn apply(&self, d: &mut Disk, dir: &Path, renamed: Vec<(u32, Found)>, missing: &[u32], high: Option<High>) {
+        let upto = lock_state(self).modseq + 2;
+        let mut changed = !missing.is_empty();
+        if d.loaded && (changed || !renamed.is_empty() || high.is_some()) {
+            d.lease.cover(dir, upto);
+        }
+        let mut state = lock_state(self);
+        let modseq = state.modseq + 1;
+        let mut touched = false;
+        for (uid, f) in renamed {
+            let (flags, letters) = file::flags(&f.name);
+            keywords::cover(&mut state.keywords, letters.into());
+            let Some(at) = state.at(uid) else { continue };
+            let m = &mut state.messages[at];
+            let bits = m.keywords & !keywords::LETTERS | u64::from(letters);
+            touched |= set(m, flags, bits, modseq);
+            (m.name, m.is_new) = (f.name, f.is_new);
+        }
+        if let Some(high) = high.filter(|_| d.loaded) {
+            for m in &mut state.messages {
+                let bits = m.keywords & keywords::LETTERS | high.get(file::base(&m.name)).copied().unwrap_or(0);
+                touched |= set(m, m.flags, bits, modseq);
+            }
+            let all = state.messages.iter().fold(0, |all, m| all | m.keywords);
+            keywords::cover(&mut state.keywords, all);
+        }
+        if touched {
+            state.step();
+        }
+        state.expunge(missing);
+        changed |= touched;
+        drop(state);
+        if changed {
+            self.event.notify(usize::MAX);
+        }
+    }
+
+    /// Gives UIDs, records them, adds the messages and tells the sessions. The UID list's lock is held and nobody
+    /// else wrote the list since it was read. Nothing changed when this fails.
+    pub(super) fn enter(&self, d: &mut Disk, lock: &Dotlock, mut arrivals: Vec<Arrival>) -> Result<Vec<u32>> {
+        let dir = self.dir();
+        // Those with a UID come first: theirs are below all that we give now.
+        arrivals.sort_by_key(|a| a.uid.unwrap_or(u32::MAX));
+        let given = arrivals.iter().filter_map(|a| a.uid).next_back().map_or(0, |u| u.saturating_add(1));
+        let mut next = d.next.max(given).max(1);
+        let mut uids = Vec::with_capacity(arrivals.len());
+        let mut messages = Vec::with_capacity(arrivals.len());
+        let adopted = arrivals.iter().take_while(|a| a.uid.is_some()).count();
+        for a in &mut arrivals {
+            let uid = a.uid.unwrap_or(next);
+            next = next.max(uid.saturating_add(1));
+            uids.push(uid);
+            let name = std::mem::take(&mut a.name);
+            let (flags, keywords) = (a.flags, a.keywords);
+            messages.push(Message { uid, flags, is_new: a.is_new, keywords, modseq: 0, arrived: 0, size: a.size, date: a.date, name });
+        }
+        let entry = |(m, a): (&'_ Message, &'_ Arrival)| (m.uid, a.fields.clone());
+        let fields: Vec<_> = messages.iter().zip(&arrivals).map(entry).collect();
+        let entries: Vec<Entry<'_>> =
+            messages.iter().zip(&fields).map(|(message, (uid, fields))| Entry { uid: *uid, fields: fields.as_deref(), message }).collect();
+        let (old, fresh) = entries.split_at(adopted);
+        let live = lock_state(self).messages.len() + adopted;
+        d.ledger.record(&dir, lock, next, fresh, live, |line| {
+            self.each(&mut |e| line(e));
+            old.iter().for_each(|e| line(Entry { ..*e }));
+        })?;
+        d.next = next;
+        if d.loaded {
+            let upto = lock_state(self).modseq + 1;
+            d.lease.cover(&dir, upto);
+        }
+        let mut state = lock_state(self);
+        let modseq = if d.loaded { state.step() } else { state.modseq };
+        state.forget_counts();
+        for ((m, a), (uid, fields)) in messages.into_iter().zip(&arrivals).zip(fields) {
+            keywords::cover(&mut state.keywords, m.keywords);
+            if a.recent {
+                state.recent.push(uid);
+            }
+            if let Some(f) = fields {
+                state.fields.insert(uid, f);
+            }
+            state.arrive(m, modseq);
+        }
+        state.next = next;
+        drop(state);
+        self.event.notify(usize::MAX);
+        Ok(uids)
+    }
+
+    /// Every message as a line of the UID list, ascending.
+    fn each(&self, line: &mut dyn FnMut(Entry<'_>)) {
+        let mut from = 0;
+        loop {
+            let state = lock_state(self);
+            let Some(step) = state.messages.get(from..).filter(|s| !s.is_empty()) else { return };
+            for message in step.iter().take(STEP) {
+                line(Entry { uid: message.uid, fields: state.fields.get(&message.uid).map(|f| &**f), message });
+            }
+            from += STEP;
+        }
+    }
+
+    /// Files that were just put there under fresh names get their UIDs, in this order.
+    pub(super) fn enter_own(&self, d: &mut Disk, arrivals: Vec<Arrival>) -> Result<Vec<u32>> {
+        let dir = self.dir();
+        let lock = Dotlock::take(&dir.join(ledger::NAME))?;
+        if !d.ledger.is_changed(&dir)? {
+            return self.enter(d, &lock, arrivals);
+        }
+        // Somebody else gave UIDs since: theirs, below ours, have to be taken in first; ours come along with them.
+        let names: Vec<Box<[u8]>> = arrivals.iter().map(|a| file::base(&a.name).into()).collect();
+        let mut records = Records::new();
+        self.refresh(d, &dir, &mut records)?;
+        self.take_in_all(d, &dir, Scope::All, records, Some(&lock))?;
+        let state = lock_state(self);
+        let uids = names.iter().filter_map(|n| state.messages.iter().rev().find(|m| file::base(&m.name) == &**n).map(|m| m.uid)).collect::<Vec<_>>();
+        if uids.len() == names.len() { Ok(uids) } else { Err(Error::NotFound(self.name())) }
+    }
+
+    /// Moves to `cur/` what a session was told as \Recent.
+    pub(super) fn move_told(&self, d: &mut Disk) {
+        let told = std::mem::take(&mut lock_state(self).told);
+        if told.is_empty() {
+            return;
+        }
+        let dir = self.dir();
+        let _ = self.own_change(d, &dir, || {
+            for uid in told {
+                let Some((name, to)) = lock_state(self).get(uid).filter(|m| m.is_new).map(|m| {
+                    let (flags, letters) = file::flags(&m.name);
+                    (m.name.clone(), file::with_flags(&m.name, flags, letters))
+                }) else {
+                    continue;
+                };
+                // Failing costs nothing: the message stays in new/, where it is as good.
+                if disk::rename(&scan::path(&dir, true, &name), &scan::path(&dir, false, &to)).is_ok() {
+                    let mut state = lock_state(self);
+                    if let Some(at) = state.at(uid) {
+                        let m = &mut state.messages[at];
+                        (m.name, m.is_new) = (to, false);
+                    }
+                }
+            }
+            Ok(())
+        });
+    }
+
+    /// Runs changes of ours to `new/` and `cur/`, and remembers the mtimes that they made.
+    pub(super) fn own_change<T>(&self, d: &mut Disk, dir: &Path, change: impl FnOnce() -> Result<T>) -> Result<T> {
+        let before = self.mtimes(dir)?;
+        let done = change();
+        d.changed_by_us(dir, before);
+        done
+    }
+    pub(super) fn mtimes(&self, dir: &Path) -> Result<(i64, i64)> {
+        scan::mtimes(dir).map_err(|e| self.gone_or(e))
+    }
+
+    /// A missing directory means that somebody deleted the folder.
+    fn gone_or(&self, e: disk::Error) -> Error {
+        if !e.is_not_found() {
+            return e.into();
+        }
+        self.mark_gone();
+        Error::NotFound(self.name())
+    }
+}
+
+fn lock_state(folder: &Folder) -> std::sync::MutexGuard<'_, super::state::State> {
+    lock(&folder.state)
+}
+
+/// True when it made a difference.
+fn set(m: &mut Message, flags: Flags, keywords: u64, modseq: u64) -> bool {
+    let differs = (m.flags, m.keywords) != (flags, keywords);
+    if differs {
+        (m.flags, m.keywords, m.modseq) = (flags, keywords, modseq);
+    }
+    differs
+}
+
+/// What we know of a file: from its name, from the UID list, or from the file. `None`: it is gone again.
+fn arrival(dir: &Path, f: Found, known: Option<Known>, high: Option<&High>) -> Result<Option<Arrival>> {
+    let path = scan::path(dir, f.is_new, &f.name);
+    let (flags, letters) = file::flags(&f.name);
+    let (size, vsize) = file::sizes(&f.name);
+    let (date, fields, uid, recorded) = known.map_or((None, None, None, None), |k| (k.date, k.fields, Some(k.uid), k.vsize));
+    let size = match vsize.or(recorded) {
+        Some(n) => n,
+        None => match measure(&path) {
+            Ok(n) => n,
+            Err(e) if e.is_not_found() => return Ok(None),
+            Err(e) => {
+                // One file that we may not read does not close the folder.
+                events::unreadable(&e);
+                size.or_else(|| disk::stat(&path).ok().map(|s| s.size)).unwrap_or(0)
+            }
+        },
+    };
+    let date = match file::date(&f.name).or(date) {
+        Some(d) => d,
+        None => match disk::stat(&path) {
+            Ok(s) => s.mtime.div_euclid(1_000_000_000),
+            Err(e) if e.is_not_found() => return Ok(None),
+            Err(e) => return Err(e.into()),
+        },
+    };
+    let keywords = u64::from(letters) | high.and_then(|h| h.get(file::base(&f.name)).copied()).unwrap_or(0);
+    Ok(Some(Arrival { uid, recent: f.is_new, name: f.name, is_new: f.is_new, flags, keywords, size, date, fields }))
+}
+
+/// The size with CRLF line ends, read in bounded pieces.
+pub(super) fn measure(path: &Path) -> disk::Result<u64> {
+    let mut f = disk::open(path)?;
+    let mut buffer = vec![0; 64 * 1024];
+    let (mut size, mut last) = (0, 0);
+    loop {
+        let n = f.read(&mut buffer).map_err(|e| disk::Error::new("read", path, e))?;
+        if n == 0 {
+            return Ok(size);
+        }
+        size += n as u64 + file::lone_lfs(&buffer[..n], &mut last);
+    }
+}

@@ -1,0 +1,347 @@
+//! The room from its door, on real files.
+
+use super::{Append, Error, FlagOp, Flags, Folder, Home, Store, Target, Uid, scratch};
+use crate::disk::Draft;
+use event_listener::Listener;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+struct World {
+    dir: scratch::Dir,
+    store: Arc<Store>,
+}
+
+impl World {
+    fn new(what: &str) -> Self {
+        let dir = scratch::Dir::new(what);
+        let store = Store::open(&dir.path().join("mail"), "host", |m| m[..m.len().min(4)].to_vec()).unwrap();
+        Self { dir, store }
+    }
+    fn home(&self) -> Home {
+        self.store.home("alice@example.org").unwrap()
+    }
+    fn maildir(&self) -> PathBuf {
+        self.dir.path().join("mail/example.org/alice/Maildir")
+    }
+    fn deliver(&self, text: &str) {
+        let to = Target { account: "alice@example.org".to_owned(), folder: None };
+        for r in self.store.deliver(&[to], b"", &Draft::from_bytes(text.into()), SystemTime::now()) {
+            r.unwrap();
+        }
+    }
+    fn inbox(&self) -> Arc<Folder> {
+        self.home().open("INBOX").unwrap()
+    }
+    /// As after a restart.
+    fn reopen(&mut self) {
+        self.store = Store::open(&self.dir.path().join("mail"), "host", |m| m[..m.len().min(4)].to_vec()).unwrap();
+    }
+}
+
+fn files(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn uids(f: &Folder) -> Vec<u32> {
+    f.uids().0.iter().map(|u| u.0).collect()
+}
+
+#[test]
+fn a_message_from_delivery_to_flags() {
+    let mut w = World::new("way");
+    w.deliver("Subject: one\n\nx\n");
+    w.deliver("Subject: two\r\n\r\ny\r\n");
+    let inbox = w.inbox();
+    assert_eq!(uids(&inbox), [1, 2]);
+    assert_eq!(inbox.read(Uid(1)).unwrap().unwrap(), b"Subject: one\r\n\r\nx\r\n");
+    assert_eq!(inbox.read(Uid(2)).unwrap().unwrap(), b"Subject: two\r\n\r\ny\r\n");
+    let meta = inbox.meta(&[Uid(1), Uid(2), Uid(3)]);
+    assert_eq!(meta[0].unwrap().size, 19);
+    assert!(meta[2].is_none());
+    assert_eq!(inbox.take_recent(), [Uid(1), Uid(2)]);
+    assert_eq!(inbox.take_recent(), []);
+    assert_eq!(files(&w.maildir().join("new")).len(), 2);
+    inbox.sync().unwrap();
+    assert!(files(&w.maildir().join("new")).is_empty());
+    assert!(files(&w.maildir().join("cur")).iter().all(|n| n.ends_with(":2,")));
+    let before = inbox.uids().1;
+    assert_eq!(inbox.store_flags(&[Uid(1), Uid(9)], FlagOp::Add, Flags::SEEN, &["$Label".to_owned()]).unwrap(), [Uid(9)]);
+    assert_eq!(inbox.changes_since(before).changed, [Uid(1)]);
+    assert_eq!(inbox.keywords(), ["$Label"]);
+    let counts = inbox.counts();
+    assert_eq!((counts.messages, counts.unseen, counts.uid_next), (2, 1, 3));
+    drop(inbox);
+    w.reopen();
+    let inbox = w.inbox();
+    let meta = inbox.meta(&[Uid(1)])[0].unwrap();
+    assert_eq!((meta.flags, meta.keywords), (Flags::SEEN, 1));
+    assert_eq!(inbox.keywords(), ["$Label"]);
+    assert_eq!((inbox.counts().uid_validity, uids(&inbox)), (counts.uid_validity, vec![1, 2]));
+    assert!(inbox.counts().highest_modseq > counts.highest_modseq);
+}
+
+#[test]
+fn an_open_folder_hears_of_deliveries_at_once() {
+    let w = World::new("open");
+    let inbox = w.inbox();
+    let listener = inbox.listen();
+    w.deliver("a\r\n");
+    listener.wait_timeout(Duration::from_secs(5)).expect("told");
+    assert_eq!(uids(&inbox), [1]);
+    // Two threads at once, while a session looks.
+    std::thread::scope(|s| {
+        for t in 0..2 {
+            let (w, inbox) = (&w, &inbox);
+            s.spawn(move || {
+                for n in 0..20 {
+                    w.deliver(&format!("{t} {n}\r\n"));
+                    inbox.sync().unwrap();
+                }
+            });
+        }
+        for _ in 0..20 {
+            inbox.sync().unwrap();
+        }
+    });
+    inbox.sync().unwrap();
+    assert_eq!(uids(&inbox), (1..=41).collect::<Vec<_>>());
+    let all: std::collections::BTreeSet<Vec<u8>> = inbox.uids().0.iter().map(|u| inbox.read(*u).unwrap().unwrap()).collect();
+    assert_eq!(all.len(), 41);
+    assert!(inbox.under_way.lock().unwrap().is_empty());
+}
+
+#[test]
+fn several_recipients_share_one_file() {
+    use std::os::unix::fs::MetadataExt;
+    let w = World::new("links");
+    let to = |a: &str, f: Option<&str>| Target { account: a.to_owned(), folder: f.map(str::to_owned) };
+    w.home().create("Lists/x").unwrap();
+    let targets = [
+        to("alice@example.org", None),
+        to("bob@example.org", None),
+        to("../x@example.org", None),
+        to("alice@example.org", Some("Lists/x")),
+        to("alice@example.org", Some("no such")),
+        to("@example.org", None),
+    ];
+    let results = w.store.deliver(&targets, b"Return-Path: <>\r\n", &Draft::from_bytes(b"\r\nx\n".to_vec()), SystemTime::now());
+    let ok: Vec<bool> = results.iter().map(Result::is_ok).collect();
+    assert_eq!(ok, [true, true, false, true, true, false]);
+    let new = w.maildir().join("new");
+    let file = new.join(&files(&new)[0]);
+    assert_eq!(file.metadata().unwrap().nlink(), 3);
+    assert_eq!(files(&new).len(), 1, "the fallback is the same folder");
+    assert!(files(&new)[0].ends_with(".host,S=21,W=22"), "{:?}", files(&new));
+    assert!(files(&w.maildir().join("tmp")).is_empty());
+    assert_eq!(w.home().open("Lists/x").unwrap().read(Uid(1)).unwrap().unwrap(), b"Return-Path: <>\r\n\r\nx\r\n");
+}
+
+#[test]
+fn append_copy_move_expunge() {
+    let mut w = World::new("transfer");
+    let home = w.home();
+    home.prepare().unwrap();
+    let (inbox, trash) = (home.open("inbox").unwrap(), home.open("Trash").unwrap());
+    let draft = Draft::from_bytes(b"Subject: x\n\nbody\n".to_vec());
+    let m = |flags, date| Append { draft: &draft, flags, keywords: vec!["k".to_owned(), "l".to_owned()], internal_date: date };
+    assert_eq!(inbox.append(&[m(Flags::SEEN, 1_000_000), m(Flags::DRAFT, -5)]).unwrap(), [Uid(1), Uid(2)]);
+    trash.store_flags(&[], FlagOp::Add, Flags::default(), &["l".to_owned()]).unwrap();
+    assert_eq!(inbox.copy(&[Uid(1), Uid(2), Uid(7)], &trash).unwrap(), [(Uid(1), Uid(1)), (Uid(2), Uid(2))]);
+    assert_eq!(inbox.copy(&[Uid(1)], &inbox).unwrap(), [(Uid(1), Uid(3))]);
+    assert_eq!(inbox.move_to(&[Uid(2)], &trash).unwrap(), [(Uid(2), Uid(3))]);
+    assert_eq!(inbox.move_to(&[Uid(1)], &inbox).unwrap(), [(Uid(1), Uid(4))]);
+    assert_eq!((uids(&inbox), uids(&trash)), (vec![3, 4], vec![1, 2, 3]));
+    let check = |inbox: &Folder, trash: &Folder| {
+        let meta = trash.meta(&[Uid(1), Uid(2), Uid(3)]);
+        assert_eq!(trash.keywords(), ["l", "k"]);
+        let got: Vec<_> = meta.iter().map(|m| m.map(|m| (m.flags, m.internal_date, m.keywords, m.size)).unwrap()).collect();
+        assert_eq!(got, [(Flags::SEEN, 1_000_000, 3, 20), (Flags::DRAFT, -5, 3, 20), (Flags::DRAFT, -5, 3, 20)]);
+        assert_eq!(inbox.meta(&[Uid(4)])[0].unwrap().internal_date, 1_000_000);
+    };
+    check(&inbox, &trash);
+    let before = trash.uids().1;
+    assert_eq!(trash.expunge(&[Uid(2), Uid(9)]).unwrap(), [Uid(2)]);
+    assert_eq!(trash.changes_since(before).expunged, [Uid(2)]);
+    assert!(trash.read(Uid(2)).unwrap().is_none());
+    assert_eq!(trash.read(Uid(3)).unwrap().unwrap(), b"Subject: x\r\n\r\nbody\r\n");
+    assert_eq!(inbox.copy(&[Uid(3)], &trash).unwrap(), [(Uid(3), Uid(4))]);
+    trash.expunge(&[Uid(4)]).unwrap();
+    assert_eq!(trash.move_to(&[Uid(1)], &inbox).unwrap(), [(Uid(1), Uid(5))]);
+    assert_eq!(&*inbox.summary(Uid(5)).unwrap().unwrap(), b"Subj");
+    drop((inbox, trash, home));
+    w.reopen();
+    let (inbox, trash) = (w.home().open("INBOX").unwrap(), w.home().open("Trash").unwrap());
+    assert_eq!((uids(&inbox), uids(&trash)), (vec![3, 4, 5], vec![3]));
+    assert!(trash.counts().uid_next > 4, "numbers of the expunged do not come back");
+}
+
+#[test]
+fn other_programs_at_work() {
+    let w = World::new("foreign");
+    w.deliver("one\r\n");
+    let inbox = w.inbox();
+    inbox.take_recent();
+    inbox.sync().unwrap();
+    let (cur, new) = (w.maildir().join("cur"), w.maildir().join("new"));
+    let name = files(&cur)[0].clone();
+    let renamed = format!("{name}FX");
+    std::fs::rename(cur.join(&name), cur.join(&renamed)).unwrap();
+    assert_eq!(inbox.read(Uid(1)).unwrap().unwrap(), b"one\r\n");
+    inbox.sync().unwrap();
+    assert_eq!(inbox.meta(&[Uid(1)])[0].unwrap().flags, Flags::FLAGGED);
+    inbox.store_flags(&[Uid(1)], FlagOp::Set, Flags::SEEN, &[]).unwrap();
+    assert!(files(&cur)[0].ends_with(":2,SX"), "unknown letters stay");
+    // Delivered by something that knows nothing of sizes, and not even of time.
+    std::fs::write(new.join("17.b.h"), "two\n").unwrap();
+    std::fs::write(cur.join("odd name:2,FRa"), "three\n").unwrap();
+    std::fs::write(new.join(".hidden"), "").unwrap();
+    inbox.sync().unwrap();
+    assert_eq!(uids(&inbox), [1, 2, 3]);
+    let meta = inbox.meta(&[Uid(2), Uid(3)]);
+    assert_eq!(meta[0].unwrap().flags, Flags::FLAGGED.with(Flags::ANSWERED));
+    assert_eq!((meta[0].unwrap().size, meta[1].unwrap().size), (7, 5));
+    assert_eq!(inbox.keywords(), ["unknown-0"]);
+    // A second file of the same base becomes a message of its own.
+    std::fs::write(cur.join("17.b.h:2,S"), "other\n").unwrap();
+    inbox.sync().unwrap();
+    assert_eq!(uids(&inbox).len(), 4);
+    let texts: std::collections::BTreeSet<Vec<u8>> = inbox.uids().0.iter().map(|u| inbox.read(*u).unwrap().unwrap()).collect();
+    assert_eq!(texts.len(), 4);
+    for f in files(&cur) {
+        std::fs::remove_file(cur.join(f)).unwrap();
+    }
+    inbox.sync().unwrap();
+    assert_eq!(uids(&inbox).len(), 1);
+    let left = inbox.uids().0;
+    for f in files(&new).iter().filter(|f| !f.starts_with('.')) {
+        std::fs::remove_file(new.join(f)).unwrap();
+    }
+    assert!(inbox.read(left[0]).unwrap().is_none());
+    assert_eq!(inbox.counts().messages, 0);
+}
+
+#[test]
+fn folders_come_and_go() {
+    let mut w = World::new("folders");
+    let home = w.home();
+    assert_eq!(home.list().unwrap().len(), 1);
+    home.prepare().unwrap();
+    home.create("Lists/rust/dev/").unwrap();
+    assert!(matches!(home.create("Lists/rust"), Err(Error::Exists(_))));
+    assert!(matches!(home.create("inbox"), Err(Error::Exists(_))));
+    home.create("v1.0").unwrap();
+    assert!(w.maildir().join(".v1&AC4-0/maildirfolder").is_file());
+    home.delete("Lists/rust").unwrap();
+    let listed: Vec<_> = home.list().unwrap().into_iter().map(|l| (l.name, l.selectable, l.subscribed, l.children)).collect();
+    let want = |n: &str, sel, sub, ch| (n.to_owned(), sel, sub, ch);
+    assert_eq!(
+        listed,
+        [
+            want("INBOX", true, true, false),
+            want("Archive", true, true, false),
+            want("Drafts", true, true, false),
+            want("Junk", true, true, false),
+            want("Lists", true, false, true),
+            want("Lists/rust", false, false, true),
+            want("Lists/rust/dev", true, false, false),
+            want("Sent", true, true, false),
+            want("Trash", true, true, false),
+            want("v1.0", true, false, false),
+        ]
+    );
+    home.delete("Junk").unwrap();
+    home.subscribe("Junk", false).unwrap();
+    home.prepare().unwrap();
+    assert!(home.list().unwrap().iter().all(|l| l.name != "Junk"), "what the user removed stays away");
+    assert!(matches!(home.open("Junk").map(drop), Err(Error::NotFound(_))));
+    assert!(matches!(home.status("Junk"), Err(Error::NotFound(_))));
+    // Renaming takes the children along, and the sessions that have them open.
+    let dev = home.open("Lists/rust/dev").unwrap();
+    let draft = Draft::from_bytes(b"x\r\n".to_vec());
+    dev.append(&[Append { draft: &draft, flags: Flags::default(), keywords: vec![], internal_date: 0 }]).unwrap();
+    assert!(matches!(home.rename("Lists", "Lists/sub"), Err(Error::BadName(_))));
+    assert!(matches!(home.rename("Lists", "Sent"), Err(Error::Exists(_))));
+    assert!(matches!(home.rename("none", "x"), Err(Error::NotFound(_))));
+    home.rename("Lists", "Old/Lists").unwrap();
+    assert_eq!(dev.name(), "Old/Lists/rust/dev");
+    dev.store_flags(&[Uid(1)], FlagOp::Add, Flags::SEEN, &[]).unwrap();
+    assert!(Arc::ptr_eq(&dev, &home.open("Old/Lists/rust/dev").unwrap()));
+    // A deleted folder is gone for them; one of the same name is another.
+    home.delete("Old/Lists/rust/dev").unwrap();
+    assert!(dev.is_gone());
+    assert!(matches!(dev.sync(), Err(Error::NotFound(_))));
+    let validity = dev.counts().uid_validity;
+    home.create("Old/Lists/rust/dev").unwrap();
+    let again = home.open("Old/Lists/rust/dev").unwrap();
+    assert!(again.counts().uid_validity > validity);
+    assert_eq!(again.counts().messages, 0);
+    // INBOX keeps its place and gives its messages.
+    w.deliver("y\r\n");
+    home.rename("INBOX", "Saved").unwrap();
+    assert_eq!((home.status("INBOX").unwrap().messages, home.status("Saved").unwrap().messages), (0, 1));
+    assert!(!files(&w.maildir()).iter().any(|f| f.starts_with("..")));
+    drop((dev, again, home));
+    w.reopen();
+    assert_eq!(w.home().subscriptions().unwrap(), ["INBOX", "Archive", "Drafts", "Sent", "Trash"]);
+}
+
+#[test]
+fn status_of_closed_folders_is_remembered_and_true() {
+    let w = World::new("status");
+    w.deliver("a\r\n");
+    assert_eq!(w.home().status("INBOX").unwrap().messages, 1);
+    assert!(w.store.opened(&w.maildir()).is_none());
+    w.deliver("b\r\n");
+    let second = w.home().status("INBOX").unwrap();
+    assert_eq!((second.messages, second.uid_next), (2, 3));
+    assert_eq!(uids(&w.inbox()), [1, 2], "numbering goes on without a gap");
+    assert_eq!(files(&w.maildir().join("new")).len(), 2, "looking does not make a message old");
+}
+
+#[test]
+fn accounts_that_are_no_paths() {
+    let w = World::new("accounts");
+    for bad in ["", "alice", "@", "a@", "@b", "a/b@c", "a@b/c", "..@c", ".a@c", "a@.c", "a\0@c", "a@..", "a\n@c"] {
+        assert!(matches!(w.store.home(bad).map(drop), Err(Error::BadName(_))), "{bad:?}");
+    }
+    assert_eq!(w.home().maildir(), w.maildir());
+}
+
+#[test]
+fn a_damaged_list_costs_no_more_than_it_must() {
+    let mut w = World::new("damage");
+    for _ in 0..3 {
+        w.deliver("x\r\n");
+    }
+    let validity = w.inbox().counts().uid_validity;
+    let list = w.maildir().join("dovecot-uidlist");
+    let text = std::fs::read_to_string(&list).unwrap();
+    // A power cut took the last lines: those messages are new, no number comes twice.
+    let cut = text.rfind("\n3 ").unwrap();
+    std::fs::write(&list, &text[..cut + 3]).unwrap();
+    w.reopen();
+    let inbox = w.inbox();
+    assert_eq!(inbox.counts().uid_validity, validity);
+    assert_eq!(uids(&inbox)[..2], [1, 2]);
+    assert!(uids(&inbox)[2] > 100);
+    drop(inbox);
+    // Nothing left: other UIDVALIDITY.
+    std::fs::write(&list, "").unwrap();
+    w.reopen();
+    let inbox = w.inbox();
+    assert!(inbox.counts().uid_validity > validity);
+    assert_eq!(uids(&inbox), [1, 2, 3]);
+    // Lost under an open folder, we still know it.
+    std::fs::remove_file(&list).unwrap();
+    w.deliver("y\r\n");
+    assert_eq!(uids(&inbox), [1, 2, 3, 4]);
+    let validity = inbox.counts().uid_validity;
+    drop(inbox);
+    w.reopen();
+    assert_eq!((uids(&w.inbox()), w.inbox().counts().uid_validity), (vec![1, 2, 3, 4], validity));
+}

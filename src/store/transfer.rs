@@ -1,0 +1,283 @@
+//! APPEND, COPY and MOVE: all or none, durable before they are numbered, numbered in one go.
+//!
+//! A copy is a link, a move a rename, both under a fresh name: one base never stands for two messages of a folder.
+
+use super::{
+    Append, Flags, Folder, Result, Uid, file,
+    keywords::LETTERS,
+    lock, scan,
+    sync::{Arrival, Disk},
+};
+use crate::disk;
+use nix::errno::Errno;
+use std::{
+    path::{Path, PathBuf},
+    sync::MutexGuard,
+    time::SystemTime,
+};
+
+/// How a message came to its new place, so that it can be taken back.
+enum Put {
+    /// A name more: COPY.
+    Linked,
+    /// Another name: MOVE.
+    Renamed,
+    /// Across file systems: written anew; MOVE removes the old file at the end.
+    Written,
+}
+
+struct Passage {
+    source: Uid,
+    from: PathBuf,
+    to: PathBuf,
+    put: Put,
+    arrival: Arrival,
+}
+
+impl Folder {
+    /// Job. All or none. Fsynced, directory too. The new UIDs.
+    pub fn append(&self, messages: &[Append<'_>]) -> Result<Vec<Uid>> {
+        let bits = {
+            let mut d = lock(&self.disk);
+            self.check()?;
+            messages.iter().map(|m| self.bits(&mut d, &m.keywords, true)).collect::<Result<Vec<u64>>>()?
+        };
+        // The bytes are written without keeping others from the folder.
+        let mut arrivals = Vec::new();
+        let written = messages.iter().zip(bits).try_for_each(|(m, bits)| {
+            arrivals.push(self.write_append(m, bits)?);
+            Ok(())
+        });
+        let mut d = lock(&self.disk);
+        let dir = self.dir();
+        let tmp = |a: &Arrival| dir.join("tmp").join(String::from_utf8_lossy(file::base(&a.name)).as_ref());
+        let paths: Vec<(PathBuf, PathBuf)> = arrivals.iter().map(|a| (tmp(a), scan::path(&dir, false, &a.name))).collect();
+        let done = written.and_then(|()| self.check()).and_then(|()| self.place_appended(&mut d, &dir, &paths, arrivals));
+        if done.is_err() {
+            for (tmp, cur) in &paths {
+                let _ = disk::remove_file(tmp);
+                let _ = disk::remove_file(cur);
+            }
+        }
+        done
+    }
+
+    fn write_append(&self, m: &Append<'_>, bits: u64) -> Result<Arrival> {
+        let dir = self.dir();
+        let (mut size, mut last) = (m.draft.len(), 0);
+        m.draft.chunks(|c| size += file::lone_lfs(c, &mut last)).map_err(|e| disk::Error::new("read draft for", &*dir, e))?;
+        let base = file::fresh(self.host(), SystemTime::now(), Some(m.internal_date), m.draft.len(), size);
+        let path = dir.join("tmp").join(&base);
+        let mut f = disk::create_new(&path, 0o600)?;
+        let written = m.draft.write_to(&mut f, &path);
+        // Other programs look for the internal date there.
+        let written = written.and_then(|()| disk::set_modified(&f, &path, m.internal_date)).and_then(|()| disk::sync(&f, &path));
+        if let Err(e) = written {
+            let _ = disk::remove_file(&path);
+            return Err(e.into());
+        }
+        Ok(Arrival {
+            uid: None,
+            name: file::with_flags(base.as_bytes(), m.flags, (bits & LETTERS) as u32),
+            is_new: false,
+            recent: true,
+            flags: m.flags,
+            keywords: bits,
+            size,
+            date: m.internal_date,
+            fields: None,
+        })
+    }
+
+    fn place_appended(&self, d: &mut Disk, dir: &Path, paths: &[(PathBuf, PathBuf)], arrivals: Vec<Arrival>) -> Result<Vec<Uid>> {
+        note_high(d, dir, &arrivals)?;
+        self.own_change(d, dir, || {
+            paths.iter().try_for_each(|(tmp, cur)| disk::rename(tmp, cur))?;
+            Ok(disk::sync_dir(&dir.join("cur"))?)
+        })?;
+        Ok(self.enter_own(d, arrivals)?.into_iter().map(Uid).collect())
+    }
+
+    /// Job. Hard links; flags, keywords and internal date kept. Pairs (source, new), all or none; messages that are
+    /// gone are left out.
+    pub fn copy(&self, uids: &[Uid], to: &Self) -> Result<Vec<(Uid, Uid)>> {
+        self.transfer(uids, to, false)
+    }
+
+    /// Job. Renames. Pairs (source, new) of what was moved: all or none but for those that are gone.
+    pub fn move_to(&self, uids: &[Uid], to: &Self) -> Result<Vec<(Uid, Uid)>> {
+        self.transfer(uids, to, true)
+    }
+
+    fn transfer(&self, uids: &[Uid], to: &Self, moving: bool) -> Result<Vec<(Uid, Uid)>> {
+        let (mut source, mut target) = lock_two(self, to);
+        self.check()?;
+        to.check()?;
+        let (dir, to_dir) = (self.dir(), to.dir());
+        let (before, to_before) = (self.mtimes(&dir)?, to.mtimes(&to_dir)?);
+        let mut passages = Vec::new();
+        let mut done = self.put_all(uids, to, &mut target, moving, &mut passages);
+        if let Ok(missed) = &done
+            && !missed.is_empty()
+        {
+            // Renamed or removed by somebody else; one more look tells. Those put so far do not miss anything yet,
+            // so the look comes after taking them back.
+            take_back(&passages);
+            passages.clear();
+            self.take_in(source.as_mut().unwrap_or(&mut target), true)?;
+            done = self.put_all(uids, to, &mut target, moving, &mut passages);
+        }
+        let done = done.and_then(|_| self.make_durable(&dir, &to_dir, &passages, moving));
+        target.changed_by_us(&to_dir, to_before);
+        if let Some(s) = &mut source {
+            s.changed_by_us(&dir, before);
+        }
+        let entered = done.and_then(|()| {
+            let arrivals: Vec<Arrival> = passages.iter_mut().map(|p| std::mem::replace(&mut p.arrival, Arrival::none())).collect();
+            note_high(&mut target, &to_dir, &arrivals)?;
+            if arrivals.is_empty() { Ok(Vec::new()) } else { to.enter_own(&mut target, arrivals) }
+        });
+        let new = match entered {
+            Ok(new) => new,
+            Err(e) => {
+                take_back(&passages);
+                target.cur.forget();
+                return Err(e);
+            }
+        };
+        if moving && !passages.is_empty() {
+            self.part_with(source.as_mut().unwrap_or(&mut target), &dir, &passages);
+        }
+        Ok(passages.iter().zip(new).map(|(p, new)| (p.source, Uid(new))).collect())
+    }
+
+    /// Every message under its new name, or at the first failure an error; `passages` tells what was done. Those whose
+    /// file was not there are returned.
+    fn put_all(&self, uids: &[Uid], to: &Self, target: &mut Disk, moving: bool, passages: &mut Vec<Passage>) -> Result<Vec<Uid>> {
+        let mut missed = Vec::new();
+        let mut wanted = uids.to_vec();
+        wanted.dedup();
+        for uid in wanted {
+            let names = lock(&self.state).keywords.clone();
+            let Some((is_new, old, flags, keywords, size, date)) =
+                lock(&self.state).get(uid.0).map(|m| (m.is_new, m.name.clone(), m.flags, m.keywords, m.size, m.date))
+            else {
+                continue;
+            };
+            let keywords = if std::ptr::eq(self, to) {
+                keywords
+            } else {
+                let named: Vec<String> = names.iter().enumerate().filter(|(n, _)| keywords & 1 << n != 0).map(|(_, name)| name.clone()).collect();
+                to.bits(target, &named, true)?
+            };
+            let from = scan::path(&self.dir(), is_new, &old);
+            let on_disk = match file::sizes(&old).0.map_or_else(|| disk::stat(&from).map(|s| s.size), Ok) {
+                Ok(n) => n,
+                Err(e) if e.is_not_found() => {
+                    missed.push(uid);
+                    continue;
+                }
+                Err(e) => return Err(e.into()),
+            };
+            let base = file::fresh(self.host(), SystemTime::now(), Some(date), on_disk, size);
+            let info = file::with_flags(&old, flags, (keywords & LETTERS) as u32);
+            let name: Box<[u8]> = [base.as_bytes(), &info[file::base(&info).len()..]].concat().into();
+            let path = scan::path(&to.dir(), false, &name);
+            match put(&from, &path, &to.dir(), moving) {
+                Ok(put) => {
+                    let arrival = Arrival { uid: None, name, is_new: false, recent: true, flags, keywords, size, date, fields: None };
+                    passages.push(Passage { source: uid, from, to: path, put, arrival });
+                }
+                Err(e) if e.is_not_found() => missed.push(uid),
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(missed)
+    }
+
+    fn make_durable(&self, dir: &Path, to: &Path, passages: &[Passage], moving: bool) -> Result<()> {
+        if passages.is_empty() {
+            return Ok(());
+        }
+        // The new names first: a power cut in between leaves a message twice rather than not at all.
+        disk::sync_dir(&to.join("cur"))?;
+        if moving {
+            disk::sync_dir(&dir.join("cur"))?;
+            disk::sync_dir(&dir.join("new"))?;
+        }
+        Ok(())
+    }
+
+    /// The source after a move.
+    fn part_with(&self, d: &mut Disk, dir: &Path, passages: &[Passage]) {
+        for p in passages.iter().filter(|p| matches!(p.put, Put::Written)) {
+            let _ = disk::remove_file(&p.from);
+        }
+        let mut uids: Vec<u32> = passages.iter().map(|p| p.source.0).collect();
+        uids.sort_unstable();
+        let upto = lock(&self.state).modseq + 1;
+        d.lease.cover(dir, upto);
+        lock(&self.state).expunge(&uids);
+        self.event.notify(usize::MAX);
+    }
+}
+
+/// Both folders' disk locks, always in the same order; of one folder only the second.
+fn lock_two<'a>(source: &'a Folder, target: &'a Folder) -> (Option<MutexGuard<'a, Disk>>, MutexGuard<'a, Disk>) {
+    if std::ptr::eq(source, target) {
+        return (None, lock(&target.disk));
+    }
+    if std::ptr::from_ref(source) < std::ptr::from_ref(target) {
+        let first = lock(&source.disk);
+        (Some(first), lock(&target.disk))
+    } else {
+        let first = lock(&target.disk);
+        (Some(lock(&source.disk)), first)
+    }
+}
+
+fn put(from: &Path, to: &Path, to_dir: &Path, moving: bool) -> disk::Result<Put> {
+    let (done, how) = if moving { (disk::rename(from, to), Put::Renamed) } else { (disk::hard_link(from, to), Put::Linked) };
+    match done {
+        Ok(()) => Ok(how),
+        // Another file system, or as many names as a file can have.
+        Err(e) if [Some(Errno::EXDEV as i32), Some(Errno::EMLINK as i32)].contains(&e.source.raw_os_error()) => {
+            write_anew(from, to, to_dir)?;
+            Ok(Put::Written)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+fn write_anew(from: &Path, to: &Path, to_dir: &Path) -> disk::Result<()> {
+    let mtime = disk::stat(from)?.mtime.div_euclid(1_000_000_000);
+    let bytes = disk::read(from)?;
+    let tmp = to_dir.join("tmp").join(format!("copy.{:016x}", disk::unique()));
+    let mut f = disk::create_new(&tmp, 0o600)?;
+    let done = disk::write_all(&mut f, &tmp, &bytes)
+        .and_then(|()| disk::set_modified(&f, &tmp, mtime))
+        .and_then(|()| disk::sync(&f, &tmp))
+        .and_then(|()| disk::rename(&tmp, to));
+    done.inspect_err(|_| drop(disk::remove_file(&tmp)))
+}
+
+fn take_back(passages: &[Passage]) {
+    for p in passages.iter().rev() {
+        let _ = match p.put {
+            Put::Linked | Put::Written => disk::remove_file(&p.to),
+            Put::Renamed => disk::rename_back(&p.to, &p.from),
+        };
+    }
+}
+
+/// Keywords beyond the letters, written down before the messages are numbered.
+fn note_high(d: &mut Disk, dir: &Path, arrivals: &[Arrival]) -> Result<()> {
+    let high = arrivals.iter().filter(|a| a.keywords & !LETTERS != 0).map(|a| (file::base(&a.name), a.keywords));
+    d.keywords.set_high(dir, high)
+}
+
+impl Arrival {
+    fn none() -> Self {
+        Self { uid: None, name: Box::default(), is_new: false, recent: false, flags: Flags::default(), keywords: 0, size: 0, date: 0, fields: None }
+    }
+}

@@ -1,0 +1,77 @@
+//! When a directory has to be read again: its mtime, and the doubt that a coarse clock leaves.
+//!
+//! A change in the same tick as our last look does not move the mtime. So a look counts as settled only when the
+//! mtime was well before it: 100 ms where the file system has fractions of a second (the kernel's tick is at most
+//! 10), two seconds where it has not. After a change of our own we remember the mtime that it made instead of
+//! reading 200,000 names again; what somebody else did in that very moment shows at the re-check some seconds later.
+
+const RECHECK_NS: i64 = 5_000_000_000;
+
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Watch {
+    mtime: Option<i64>,
+    /// The clock when we looked.
+    looked: i64,
+    /// Not before this; only for unsettled looks.
+    recheck: i64,
+}
+
+impl Watch {
+    pub(super) fn is_settled(&self) -> bool {
+        self.mtime.is_some_and(|m| self.looked - m >= if m % 1_000_000_000 == 0 { 2_000_000_000 } else { 100_000_000 })
+    }
+    pub(super) fn mtime(&self) -> Option<i64> {
+        self.mtime
+    }
+    pub(super) fn is_due(&self, mtime: i64, now: i64) -> bool {
+        self.mtime != Some(mtime) || (!self.is_settled() && (now >= self.recheck || now < self.looked))
+    }
+    /// The directory was read whole; mtime and clock are from before that.
+    pub(super) fn scanned(&mut self, mtime: i64, clock: i64) {
+        *self = Self { mtime: Some(mtime), looked: clock, recheck: 0 };
+    }
+    /// We changed it, and nobody else had before.
+    pub(super) fn changed_by_us(&mut self, before: i64, after: i64, clock: i64) {
+        if self.mtime != Some(before) {
+            return;
+        }
+        // Changes of ours, however many, do not put the re-check off.
+        let recheck = if self.is_settled() { clock + RECHECK_NS } else { self.recheck.min(clock + RECHECK_NS) };
+        *self = Self { mtime: Some(after), looked: clock, recheck };
+    }
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    const S: i64 = 1_000_000_000;
+
+    #[test]
+    fn settled_looks_are_trusted_others_repeated() {
+        let mut w = Watch::default();
+        assert!(w.is_due(5 * S + 1, 6 * S));
+        w.scanned(5 * S + 1, 5 * S + 20);
+        assert!(w.is_due(5 * S + 1, 6 * S), "looked in the same tick");
+        w.scanned(5 * S + 1, 6 * S);
+        assert!(!w.is_due(5 * S + 1, 6 * S));
+        assert!(w.is_due(5 * S + 2, 6 * S));
+        w.scanned(5 * S, 6 * S);
+        assert!(w.is_due(5 * S, 6 * S), "a file system with whole seconds");
+    }
+
+    #[test]
+    fn changes_of_ours_cost_one_look_in_five_seconds() {
+        let mut w = Watch::default();
+        w.scanned(S + 1, 9 * S);
+        w.changed_by_us(S + 1, 10 * S + 1, 10 * S + 2);
+        assert!(!w.is_due(10 * S + 1, 11 * S));
+        w.changed_by_us(10 * S + 1, 14 * S + 1, 14 * S + 2);
+        assert!(!w.is_due(14 * S + 1, 14 * S + 3));
+        assert!(w.is_due(14 * S + 1, 15 * S + 3), "not put off for ever");
+        w.changed_by_us(77, 15 * S + 9, 15 * S + 9);
+        assert!(w.is_due(15 * S + 9, 15 * S + 10), "somebody else was there before us");
+    }
+}
