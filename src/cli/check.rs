@@ -60,18 +60,17 @@ pub(super) fn problems(file: &Path) -> (Option<Config>, Vec<Problem>) {
     };
     let (Ok((_, more)) | Err(more)) = Accounts::load(&config).map(|(a, p)| (drop(a), p));
     problems.extend(more);
-    if let Some(cert) = &config.tls.cert
+    if config.tls.cert.is_some()
         && let Err(text) = Acceptor::load(&config.tls)
     {
-        problems.push(Problem { file: config.file.clone(), line: 0, text: about(cert, &text), warning: false });
+        problems.push(Problem { file: config.file.clone(), line: 0, text: format!("tls: {text}"), warning: false });
     }
     problems.extend(unreadable(&config));
+    if std::fs::metadata(&config.users).is_ok_and(|m| m.mode() & 0o004 != 0) {
+        let text = "everybody on this host can read the password hashes: chmod o-rwx it".to_owned();
+        problems.push(Problem { file: config.users.clone(), line: 0, text, warning: true });
+    }
     (Some(config), problems)
-}
-
-/// The certificate's loader names files; the key is ours to name.
-fn about(cert: &Path, text: &str) -> String {
-    if text.contains("tls.") { text.to_owned() } else { format!("tls.cert: {}: {text}", cert.display()) }
 }
 
 /// As root: files that the daemon's user will not be able to read, at the latest on reload.
