@@ -1,6 +1,6 @@
 //! `gatepost check`: everything that a start would refuse, without starting anything.
 
-use super::{Exit, trouble};
+use super::{Exit, queue::quote, trouble};
 use crate::{
     accounts::Accounts,
     config::{self, Config, Problem},
@@ -60,21 +60,20 @@ pub(super) fn problems(file: &Path) -> (Option<Config>, Vec<Problem>) {
     };
     let (Ok((_, more)) | Err(more)) = Accounts::load(&config).map(|(a, p)| (drop(a), p));
     problems.extend(more);
-    if let Some(cert) = &config.tls.cert
+    if config.tls.cert.is_some()
         && let Err(text) = Acceptor::load(&config.tls)
     {
-        problems.push(Problem { file: config.file.clone(), line: 0, text: about(cert, &text), warning: false });
+        problems.push(Problem { file: config.file.clone(), line: 0, text: format!("tls: {text}"), warning: false });
     }
     problems.extend(unreadable(&config));
+    if std::fs::metadata(&config.users).is_ok_and(|m| m.mode() & 0o004 != 0) {
+        let text = "everybody on this host can read the password hashes: chmod o-rwx it".to_owned();
+        problems.push(Problem { file: config.users.clone(), line: 0, text, warning: true });
+    }
     (Some(config), problems)
 }
 
-/// The certificate's loader names files; the key is ours to name.
-fn about(cert: &Path, text: &str) -> String {
-    if text.contains("tls.") { text.to_owned() } else { format!("tls.cert: {}: {text}", cert.display()) }
-}
-
-/// As root: files that the daemon's user will not be able to read again on reload.
+/// As root: files that the daemon's user will not be able to read, at the latest on reload.
 fn unreadable(config: &Config) -> Vec<Problem> {
     let Some(name) = config.user.as_deref().filter(|_| nix::unistd::geteuid().is_root()) else { return Vec::new() };
     let Ok(Some(user)) = nix::unistd::User::from_name(name) else {
@@ -89,11 +88,11 @@ fn unreadable(config: &Config) -> Vec<Problem> {
     files.extend([&config.tls.cert, &config.tls.key].into_iter().flatten());
     files.extend(config.routes.iter().filter_map(|r| r.password_file.as_ref()));
     let hidden = files.into_iter().filter(|f| f.exists() && !reads(f, user.uid.as_raw(), &groups));
-    let warn = |f: &PathBuf| {
-        let text = format!("the user {name} cannot read this file, so a reload will fail: chgrp {name} and chmod g+r it and its folders");
-        Problem { file: f.clone(), line: 0, text, warning: true }
+    let problem = |f: &PathBuf| {
+        let text = format!("the daemon's user {name} cannot read this file: chgrp {name} and chmod g+r it, and chmod g+x its folders");
+        Problem { file: f.clone(), line: 0, text, warning: false }
     };
-    hidden.map(warn).collect()
+    hidden.map(problem).collect()
 }
 
 /// May this user read the file, and enter all folders above it? Access lists are not looked at.
@@ -116,22 +115,8 @@ fn reads(file: &Path, uid: u32, groups: &[u32]) -> bool {
 }
 
 fn json(problem: &Problem) -> String {
-    let file = json_string(&problem.file.to_string_lossy());
-    format!("{{\"file\": {file}, \"line\": {}, \"warning\": {}, \"text\": {}}}", problem.line, problem.warning, json_string(&problem.text))
-}
-
-/// RFC 8259 §7.
-pub(super) fn json_string(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if u32::from(c) < 0x20 => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
+    let file = quote(&problem.file.to_string_lossy());
+    format!("{{\"file\": {file}, \"line\": {}, \"warning\": {}, \"text\": {}}}", problem.line, problem.warning, quote(&problem.text))
 }
 
 #[cfg(test)]
@@ -140,7 +125,6 @@ mod tests {
 
     #[test]
     fn json_is_json() {
-        assert_eq!(json_string("a\"b\\c\n\u{e9}"), "\"a\\\"b\\\\c\\u000a\u{e9}\"");
         let p = Problem { file: "/x".into(), line: 3, text: "t".into(), warning: true };
         assert_eq!(json(&p), "{\"file\": \"/x\", \"line\": 3, \"warning\": true, \"text\": \"t\"}");
     }

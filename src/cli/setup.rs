@@ -214,8 +214,10 @@ impl Plan {
                 None => Ok(()),
             }
         };
-        make(self.folder(), 0o755, None)?;
-        make(&self.folder().join("conf.d"), 0o755, None)?;
+        // As the package makes them: nobody else need read what is in there.
+        let (mode, ids) = self.ids.map_or((0o755, None), |(_, gid)| (0o750, Some((0, gid))));
+        make(self.folder(), mode, ids)?;
+        make(&self.folder().join("conf.d"), mode, ids)?;
         make(&self.state, 0o750, self.ids)?;
         make(&self.state.join("keys"), 0o700, self.ids)
     }
@@ -340,4 +342,41 @@ fn line(prompt: &str) -> Result<String, String> {
 fn year() -> u64 {
     let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
     1970 + seconds / 31_556_952
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn setup(folder: &Path, more: &[&str]) -> Exit {
+        let (etc, state) = (folder.join("etc"), folder.join("state"));
+        let (etc, state) = (etc.to_string_lossy(), state.to_string_lossy());
+        let mut words = vec!["--dir", &etc, "--state", &state, "--generate", "--offline", "--yes", "--address", "192.0.2.1"];
+        words.extend(more);
+        run(&Args::from_args(&["setup"], &words).unwrap(), Path::new("/nonexistent"))
+    }
+
+    #[test]
+    fn what_is_there_stays() {
+        let folder = std::env::temp_dir().join(format!("gatepost-setup-{:x}", disk::unique()));
+        assert_eq!(setup(&folder, &["mail", "example.org", "--user", "alice"]), Exit::Trouble);
+        assert_eq!(setup(&folder, &["mail.example.org", "example.org", "--user", "alice@example.net"]), Exit::Trouble);
+        assert!(!folder.exists(), "nothing is written before all is known to be right");
+        assert_ne!(setup(&folder, &["mail.example.org", "example.org", "--user", "alice"]), Exit::Trouble);
+        let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+        let (config, _) = config::load(&folder.join("etc/gatepost.conf")).unwrap();
+        assert_eq!((config.hostname.as_str(), config.state), ("mail.example.org", folder.join("state")));
+        let before = ["etc/users", "state/keys", "etc/selfsigned.key"];
+        let list = |name: &str| {
+            let path = folder.join(name);
+            if path.is_dir() { keys::records(&path, "example.org").unwrap().iter().map(|r| r.text.clone()).collect() } else { read(name) }
+        };
+        let kept: Vec<String> = before.iter().map(|f| list(f)).collect();
+        assert_eq!(setup(&folder, &["mail.example.org", "example.org", "--user", "bob"]), Exit::Trouble);
+        assert_ne!(setup(&folder, &["mail.example.org", "example.org", "example.net", "--user", "bob", "--force"]), Exit::Trouble);
+        assert!(read("etc/users").starts_with(&kept[0]) && read("etc/users").contains("bob@example.org:{ARGON2ID}"));
+        assert_eq!((&list(before[1]), &list(before[2])), (&kept[1], &kept[2]));
+        assert!(read("etc/gatepost.conf").contains("domains = [\"example.org\", \"example.net\"]"));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

@@ -1,6 +1,6 @@
 //! `gatepost user`: lines of the `users` file, the only thing here that writes it.
 
-use super::{Exit, check::json_string, trouble};
+use super::{Exit, queue::quote, trouble};
 use crate::{
     accounts::{AccountId, Accounts, edit, scheme},
     config::{self, Config},
@@ -154,7 +154,7 @@ fn show(config: &Config, json: bool) -> Exit {
     let list = accounts.list();
     if json {
         let quota = |id| accounts.quota(id).map_or("null".to_owned(), |q| q.to_string());
-        let items = list.iter().map(|id| format!("{{\"address\": {}, \"quota\": {}}}", json_string(&id.0), quota(id)));
+        let items = list.iter().map(|id| format!("{{\"address\": {}, \"quota\": {}}}", quote(&id.0), quota(id)));
         println!("[{}]", items.collect::<Vec<_>>().join(",\n "));
     } else {
         for id in &list {
