@@ -17,6 +17,7 @@ use std::{
 static HELD: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 const STALE_NS: i64 = 120 * 1_000_000_000;
+const EMPTY_NS: i64 = 1_000_000_000;
 const WAIT: Duration = Duration::from_secs(30);
 
 pub(super) struct Dotlock(PathBuf);
@@ -96,8 +97,13 @@ fn remove_if_stale(path: &Path) -> bool {
 }
 
 fn is_stale(path: &Path, stat: &disk::Stat) -> bool {
-    if disk::clock() - stat.mtime > STALE_NS {
+    let age = disk::clock() - stat.mtime;
+    if age > STALE_NS {
         return true;
+    }
+    if stat.size == 0 {
+        // Its maker ended between the two system calls that make it.
+        return age > EMPTY_NS;
     }
     let Ok(text) = disk::read(path) else { return false };
     let text = String::from_utf8_lossy(&text);

@@ -175,7 +175,8 @@ mod tests {
 
     #[test]
     fn sizes_and_dates() {
-        const CASES: &[(&str, (Option<u64>, Option<u64>), Option<i64>, u64)] = &[
+        type Sizes = (Option<u64>, Option<u64>);
+        const CASES: &[(&str, Sizes, Option<i64>, u64)] = &[
             ("1276528487.M364837P9451.kurkku,S=2355,W=2420:2,S", (Some(2355), Some(2420)), None, 1_276_528_487),
             ("1276528487.M364837P9451Q0.h,S=1,W=1", (Some(1), Some(1)), Some(1_276_528_487), 1_276_528_487),
             ("9.M3P9Q0D-5.h,S=1,W=1", (Some(1), Some(1)), Some(-5), 9),

@@ -9,6 +9,9 @@ use super::{
 use crate::disk;
 use std::path::Path;
 
+/// A base and its keywords.
+type High = (Box<[u8]>, u64);
+
 /// One message on its way to other flags.
 struct Step {
     uid: u32,
@@ -73,10 +76,6 @@ impl Folder {
         if steps.is_empty() {
             return Ok(Vec::new());
         }
-        let high: Vec<_> = steps.iter().filter(|s| s.high_changed).collect();
-        if !high.is_empty() {
-            d.keywords.set_high(dir, high.iter().map(|s| (file::base(&s.to), s.keywords)))?;
-        }
         let upto = lock(&self.state).modseq + 1;
         d.lease.cover(dir, upto);
         let (mut done, mut missed) = (Vec::new(), Vec::new());
@@ -91,8 +90,10 @@ impl Folder {
             }
             Ok(())
         });
-        if let Err(e) = renamed {
-            self.take_back(d, dir, &done);
+        // Last, because a full disk may refuse it, but not the renames that take all back.
+        let high = done.iter().filter(|s| s.high_changed).map(|s| (file::base(&s.to), s.keywords));
+        if let Err(e) = renamed.and_then(|()| d.keywords.set_high(dir, high)) {
+            take_back(d, dir, &done);
             return Err(e);
         }
         let mut state = lock(&self.state);
@@ -111,26 +112,12 @@ impl Folder {
         Ok(missed)
     }
 
-    fn take_back(&self, d: &mut Disk, dir: &Path, done: &[Step]) {
-        for step in done.iter().rev() {
-            let _ = disk::rename_back(&scan::path(dir, false, &step.to), &scan::path(dir, step.from.0, &step.from.1));
-        }
-        let state = lock(&self.state);
-        let old: Vec<(Box<[u8]>, u64)> =
-            done.iter().filter(|s| s.high_changed).filter_map(|s| state.get(s.uid)).map(|m| (file::base(&m.name).into(), m.keywords)).collect();
-        drop(state);
-        let _ = d.keywords.set_high(dir, old.iter().map(|(b, k)| (&**b, *k)));
-        // Whatever could not be taken back shows at the next look.
-        d.cur.forget();
-    }
-
     /// Failing changes nothing; the file is only longer than it need be.
     fn compact_keywords(&self, d: &mut Disk, dir: &Path) {
         let state = lock(&self.state);
-        let (names, high): (_, Vec<(Box<[u8]>, u64)>) = (
-            state.keywords.clone(),
-            state.messages.iter().filter(|m| m.keywords & !LETTERS != 0).map(|m| (file::base(&m.name).into(), m.keywords)).collect(),
-        );
+        let names = state.keywords.clone();
+        let high: Vec<High> =
+            state.messages.iter().filter(|m| m.keywords & !LETTERS != 0).map(|m| (file::base(&m.name).into(), m.keywords)).collect();
         drop(state);
         let _ = d.keywords.compact(dir, &names, high.iter().map(|(b, k)| (&**b, *k)));
     }
@@ -174,4 +161,12 @@ impl Folder {
         self.event.notify(usize::MAX);
         done.map(|()| missed)
     }
+}
+
+fn take_back(d: &mut Disk, dir: &Path, done: &[Step]) {
+    for step in done.iter().rev() {
+        let _ = disk::rename_back(&scan::path(dir, false, &step.to), &scan::path(dir, step.from.0, &step.from.1));
+    }
+    // Whatever could not be taken back shows at the next look.
+    d.cur.forget();
 }

@@ -31,6 +31,9 @@ pub struct Folder {
     pub(super) event: Event,
 }
 
+/// The bytes of a file, and the name it had.
+type Content = (Vec<u8>, Box<[u8]>);
+
 /// What is remembered of a folder that nobody has open: numbering goes on without a gap, and STATUS costs three stats.
 #[derive(Clone, Copy)]
 pub(super) struct Rest {
@@ -196,7 +199,7 @@ impl Folder {
     }
 
     /// The file as it is. A name that is not there any more was changed by somebody: wait for our own disk job, or look.
-    fn read_file(&self, uid: Uid) -> Result<Option<(Vec<u8>, Box<[u8]>)>> {
+    fn read_file(&self, uid: Uid) -> Result<Option<Content>> {
         let name_now = || lock(&self.state).get(uid.0).map(|m| (m.is_new, m.name.clone()));
         for attempt in 0..3 {
             let Some((is_new, name)) = name_now() else { return Ok(None) };

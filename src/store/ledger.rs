@@ -120,7 +120,7 @@ impl Ledger {
 
     /// Records messages under UIDs below `next`, which follows the highest of them. `all` are the other messages of
     /// the folder, for when the list is written anew. Nothing changed when this fails.
-    pub(super) fn record<'a>(
+    pub(super) fn record(
         &mut self,
         dir: &Path,
         _lock: &Dotlock,

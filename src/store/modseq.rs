@@ -29,8 +29,10 @@ impl Lease {
         let stored = disk::read_if_exists(&dir.join(NAME)).ok().flatten();
         let stored = stored.and_then(|t| std::str::from_utf8(&t).ok()?.strip_prefix("1 ")?.trim_end().parse::<u64>().ok());
         let clock = u64::try_from(now_ns / 1_000_000).unwrap_or(0);
+        // Milliseconds since it was written: where it cannot be written now, the next beginning is still above this one.
+        let age = disk::stat(&dir.join(NAME)).map_or(0, |s| u64::try_from((now_ns - s.mtime) / 1_000_000).unwrap_or(0));
         // 63 bits is all a client has to understand.
-        let from = stored.map_or(0, |s| s.saturating_add(1)).max(clock).clamp(1, u64::MAX >> 2);
+        let from = stored.map_or(0, |s| s.saturating_add(1).saturating_add(age)).max(clock).clamp(1, u64::MAX >> 2);
         self.limit = stored.unwrap_or(0);
         self.cover(dir, from);
         from

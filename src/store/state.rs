@@ -56,9 +56,6 @@ impl State {
     pub(super) fn get(&self, uid: u32) -> Option<&Message> {
         self.at(uid).map(|at| &self.messages[at])
     }
-    pub(super) fn last_uid(&self) -> u32 {
-        self.messages.last().map_or(0, |m| m.uid)
-    }
     /// Begins the history: nothing is known of before.
     pub(super) fn start(&mut self, modseq: u64) {
         self.modseq = modseq;
@@ -70,13 +67,17 @@ impl State {
         self.modseq += 1;
         self.modseq
     }
-    /// Takes messages out; `uids` ascending. Returns their mod-sequence.
+    /// Takes messages out; `uids` ascending.
     pub(super) fn expunge(&mut self, uids: &[u32]) {
         if uids.is_empty() {
             return;
         }
         let modseq = self.step();
-        self.messages.retain(|m| uids.binary_search(&m.uid).is_err());
+        if let [uid] = uids {
+            self.at(*uid).map(|at| self.messages.remove(at));
+        } else {
+            self.messages.retain(|m| uids.binary_search(&m.uid).is_err());
+        }
         self.recent.retain(|u| uids.binary_search(u).is_err());
         for uid in uids {
             self.fields.remove(uid);

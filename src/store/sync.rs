@@ -118,25 +118,7 @@ impl Folder {
             }
         }
         self.apply(d, dir, diff.renamed, &diff.missing, high);
-        if !arrivals.is_empty() || d.ledger.must_write() {
-            let count = arrivals.len();
-            let bases: Vec<Box<[u8]>> = arrivals.iter().map(|a| file::base(&a.name).into()).collect();
-            let entered = match own.as_ref().or(held) {
-                Some(l) => self.enter(d, l, arrivals).map(drop),
-                None => Err(Error::Full),
-            };
-            if entered.is_ok() {
-                let mut under_way = lock(&self.under_way);
-                bases.iter().for_each(|b| drop(under_way.remove(b)));
-            }
-            if let Err(e) = entered {
-                if d.ledger.must_write() {
-                    return Err(e);
-                }
-                events::not_taken_in(dir, count, &e);
-                settled = false;
-            }
-        }
+        settled &= self.take_arrivals(d, dir, own.as_ref().or(held), arrivals)?;
         if settled {
             d.new.scanned(scan.new_mtime, scan.clock);
             if scan.scope == Scope::All {
@@ -147,6 +129,39 @@ impl Folder {
             d.cur.forget();
         }
         Ok(())
+    }
+
+    /// Numbers what has no number, and adds all. False when some could not be numbered (a full disk): the others,
+    /// whose UID the list has already, stay usable, and removing some of them may be just what is needed.
+    fn take_arrivals(&self, d: &mut Disk, dir: &Path, lock: Option<&Dotlock>, arrivals: Vec<Arrival>) -> Result<bool> {
+        if arrivals.is_empty() && !d.ledger.must_write() {
+            return Ok(true);
+        }
+        let bases: Vec<Box<[u8]>> = arrivals.iter().map(|a| file::base(&a.name).into()).collect();
+        let (known, unknown): (Vec<Arrival>, Vec<Arrival>) = arrivals.into_iter().partition(|a| a.uid.is_some());
+        let unnumbered = unknown.len();
+        if !known.is_empty() {
+            self.enter(d, None, known)?;
+        }
+        let entered = match lock {
+            _ if unnumbered == 0 && !d.ledger.must_write() => Ok(Vec::new()),
+            Some(lock) => self.enter(d, Some(lock), unknown),
+            None => Err(Error::Full),
+        };
+        match entered {
+            Ok(_) => {
+                let mut under_way = super::lock(&self.under_way);
+                for base in &bases {
+                    under_way.remove(base);
+                }
+                Ok(true)
+            }
+            Err(e) if d.ledger.must_write() => Err(e),
+            Err(e) => {
+                events::not_taken_in(dir, unnumbered, &e);
+                Ok(false)
+            }
+        }
     }
 
     /// Reads and compares until the answer holds; takes the UID list's lock when there is something to number.
@@ -280,16 +295,14 @@ impl Folder {
     }
 
     /// Gives UIDs, records them, adds the messages and tells the sessions. The UID list's lock is held and nobody
-    /// else wrote the list since it was read. Nothing changed when this fails.
-    pub(super) fn enter(&self, d: &mut Disk, lock: &Dotlock, mut arrivals: Vec<Arrival>) -> Result<Vec<u32>> {
+    /// else wrote the list since it was read; without it, all must have UIDs that stand in the list.
+    /// Nothing changed when this fails.
+    fn enter(&self, d: &mut Disk, lock: Option<&Dotlock>, mut arrivals: Vec<Arrival>) -> Result<Vec<u32>> {
         let dir = self.dir();
-        // Those with a UID come first: theirs are below all that we give now.
-        arrivals.sort_by_key(|a| a.uid.unwrap_or(u32::MAX));
-        let given = arrivals.iter().filter_map(|a| a.uid).next_back().map_or(0, |u| u.saturating_add(1));
-        let mut next = d.next.max(given).max(1);
+        arrivals.sort_by_key(|a| a.uid);
+        let mut next = d.next.max(1);
         let mut uids = Vec::with_capacity(arrivals.len());
         let mut messages = Vec::with_capacity(arrivals.len());
-        let adopted = arrivals.iter().take_while(|a| a.uid.is_some()).count();
         for a in &mut arrivals {
             let uid = a.uid.unwrap_or(next);
             next = next.max(uid.saturating_add(1));
@@ -298,16 +311,12 @@ impl Folder {
             let (flags, keywords) = (a.flags, a.keywords);
             messages.push(Message { uid, flags, is_new: a.is_new, keywords, modseq: 0, arrived: 0, size: a.size, date: a.date, name });
         }
-        let entry = |(m, a): (&'_ Message, &'_ Arrival)| (m.uid, a.fields.clone());
-        let fields: Vec<_> = messages.iter().zip(&arrivals).map(entry).collect();
-        let entries: Vec<Entry<'_>> =
-            messages.iter().zip(&fields).map(|(message, (uid, fields))| Entry { uid: *uid, fields: fields.as_deref(), message }).collect();
-        let (old, fresh) = entries.split_at(adopted);
-        let live = lock_state(self).messages.len() + adopted;
-        d.ledger.record(&dir, lock, next, fresh, live, |line| {
-            self.each(&mut |e| line(e));
-            old.iter().for_each(|e| line(Entry { ..*e }));
-        })?;
+        let fields: Vec<_> = arrivals.iter_mut().map(|a| a.fields.take()).collect();
+        if let Some(lock) = lock {
+            let entries = messages.iter().zip(&fields).map(|(message, f)| Entry { uid: message.uid, fields: f.as_deref(), message });
+            let live = lock_state(self).messages.len();
+            d.ledger.record(&dir, lock, next, &entries.collect::<Vec<_>>(), live, |line| self.each(&mut |e| line(e)))?;
+        }
         d.next = next;
         if d.loaded {
             let upto = lock_state(self).modseq + 1;
@@ -316,17 +325,17 @@ impl Folder {
         let mut state = lock_state(self);
         let modseq = if d.loaded { state.step() } else { state.modseq };
         state.forget_counts();
-        for ((m, a), (uid, fields)) in messages.into_iter().zip(&arrivals).zip(fields) {
+        for ((m, a), fields) in messages.into_iter().zip(&arrivals).zip(fields) {
             keywords::cover(&mut state.keywords, m.keywords);
             if a.recent {
-                state.recent.push(uid);
+                state.recent.push(m.uid);
             }
             if let Some(f) = fields {
-                state.fields.insert(uid, f);
+                state.fields.insert(m.uid, f);
             }
             state.arrive(m, modseq);
         }
-        state.next = next;
+        state.next = state.next.max(next);
         drop(state);
         self.event.notify(usize::MAX);
         Ok(uids)
@@ -350,7 +359,7 @@ impl Folder {
         let dir = self.dir();
         let lock = Dotlock::take(&dir.join(ledger::NAME))?;
         if !d.ledger.is_changed(&dir)? {
-            return self.enter(d, &lock, arrivals);
+            return self.enter(d, Some(&lock), arrivals);
         }
         // Somebody else gave UIDs since: theirs, below ours, have to be taken in first; ours come along with them.
         let names: Vec<Box<[u8]>> = arrivals.iter().map(|a| file::base(&a.name).into()).collect();

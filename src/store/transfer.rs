@@ -3,7 +3,7 @@
 //! A copy is a link, a move a rename, both under a fresh name: one base never stands for two messages of a folder.
 
 use super::{
-    Append, Flags, Folder, Result, Uid, file,
+    Append, Error, Folder, Result, Uid, file,
     keywords::LETTERS,
     lock, scan,
     sync::{Arrival, Disk},
@@ -11,6 +11,7 @@ use super::{
 use crate::disk;
 use nix::errno::Errno;
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
     sync::MutexGuard,
     time::SystemTime,
@@ -31,7 +32,7 @@ struct Passage {
     from: PathBuf,
     to: PathBuf,
     put: Put,
-    arrival: Arrival,
+    arrival: Option<Arrival>,
 }
 
 impl Folder {
@@ -90,7 +91,7 @@ impl Folder {
     }
 
     fn place_appended(&self, d: &mut Disk, dir: &Path, paths: &[(PathBuf, PathBuf)], arrivals: Vec<Arrival>) -> Result<Vec<Uid>> {
-        note_high(d, dir, &arrivals)?;
+        note_high(d, dir, arrivals.iter())?;
         self.own_change(d, dir, || {
             paths.iter().try_for_each(|(tmp, cur)| disk::rename(tmp, cur))?;
             Ok(disk::sync_dir(&dir.join("cur"))?)
@@ -114,30 +115,19 @@ impl Folder {
         self.check()?;
         to.check()?;
         let (dir, to_dir) = (self.dir(), to.dir());
-        let (before, to_before) = (self.mtimes(&dir)?, to.mtimes(&to_dir)?);
-        let mut passages = Vec::new();
-        let mut done = self.put_all(uids, to, &mut target, moving, &mut passages);
-        if let Ok(missed) = &done
-            && !missed.is_empty()
-        {
-            // Renamed or removed by somebody else; one more look tells. Those put so far do not miss anything yet,
-            // so the look comes after taking them back.
-            take_back(&passages);
-            passages.clear();
+        let mut done = self.carry(uids, to, &mut source, &mut target, moving);
+        if let Ok(None) = done {
+            // Renamed or removed by somebody else; one more look tells.
             self.take_in(source.as_mut().unwrap_or(&mut target), true)?;
-            done = self.put_all(uids, to, &mut target, moving, &mut passages);
+            done = self.carry(uids, to, &mut source, &mut target, moving);
         }
-        let done = done.and_then(|_| self.make_durable(&dir, &to_dir, &passages, moving));
-        target.changed_by_us(&to_dir, to_before);
-        if let Some(s) = &mut source {
-            s.changed_by_us(&dir, before);
+        let Some(mut passages) = done? else { return Err(Error::NotFound(self.name())) };
+        if passages.is_empty() {
+            return Ok(Vec::new());
         }
-        let entered = done.and_then(|()| {
-            let arrivals: Vec<Arrival> = passages.iter_mut().map(|p| std::mem::replace(&mut p.arrival, Arrival::none())).collect();
-            note_high(&mut target, &to_dir, &arrivals)?;
-            if arrivals.is_empty() { Ok(Vec::new()) } else { to.enter_own(&mut target, arrivals) }
-        });
-        let new = match entered {
+        let durable = make_durable(&dir, &to_dir, moving);
+        let arrivals = passages.iter_mut().filter_map(|p| p.arrival.take()).collect();
+        let new = match durable.and_then(|()| to.enter_own(&mut target, arrivals)) {
             Ok(new) => new,
             Err(e) => {
                 take_back(&passages);
@@ -145,67 +135,76 @@ impl Folder {
                 return Err(e);
             }
         };
-        if moving && !passages.is_empty() {
+        if moving {
             self.part_with(source.as_mut().unwrap_or(&mut target), &dir, &passages);
         }
         Ok(passages.iter().zip(new).map(|(p, new)| (p.source, Uid(new))).collect())
     }
 
-    /// Every message under its new name, or at the first failure an error; `passages` tells what was done. Those whose
-    /// file was not there are returned.
-    fn put_all(&self, uids: &[Uid], to: &Self, target: &mut Disk, moving: bool, passages: &mut Vec<Passage>) -> Result<Vec<Uid>> {
-        let mut missed = Vec::new();
-        let mut wanted = uids.to_vec();
-        wanted.dedup();
-        for uid in wanted {
-            let names = lock(&self.state).keywords.clone();
-            let Some((is_new, old, flags, keywords, size, date)) =
-                lock(&self.state).get(uid.0).map(|m| (m.is_new, m.name.clone(), m.flags, m.keywords, m.size, m.date))
-            else {
-                continue;
-            };
-            let keywords = if std::ptr::eq(self, to) {
+    /// Gives every message its new name. `None`: a file was not under the name we knew. All or none.
+    fn carry(
+        &self,
+        uids: &[Uid],
+        to: &Self,
+        source: &mut Option<MutexGuard<'_, Disk>>,
+        target: &mut Disk,
+        moving: bool,
+    ) -> Result<Option<Vec<Passage>>> {
+        let (dir, to_dir) = (self.dir(), to.dir());
+        let Some(mut passages) = self.plan(uids, to, target)? else { return Ok(None) };
+        // What a file name cannot say is there before the file: killed in between, no copy is without its keywords.
+        note_high(target, &to_dir, passages.iter().filter_map(|p| p.arrival.as_ref()))?;
+        let (before, to_before) = (self.mtimes(&dir)?, to.mtimes(&to_dir)?);
+        let failed = (0..passages.len()).find_map(|n| match put(&passages[n].from, &passages[n].to, &to_dir, moving) {
+            Ok(put) => {
+                passages[n].put = put;
+                None
+            }
+            Err(e) => {
+                take_back(&passages[..n]);
+                Some(e)
+            }
+        });
+        target.changed_by_us(&to_dir, to_before);
+        if let Some(s) = source {
+            s.changed_by_us(&dir, before);
+        }
+        match failed {
+            None => Ok(Some(passages)),
+            Some(e) if e.is_not_found() => Ok(None),
+            Some(e) => Err(e.into()),
+        }
+    }
+
+    /// New names, and keywords as the target counts them. Messages that are gone are left out.
+    fn plan(&self, uids: &[Uid], to: &Self, target: &mut Disk) -> Result<Option<Vec<Passage>>> {
+        let (dir, to_dir) = (self.dir(), to.dir());
+        let names = lock(&self.state).keywords.clone();
+        let mut passages: Vec<Passage> = Vec::with_capacity(uids.len());
+        let mut seen = HashSet::new();
+        for uid in uids.iter().filter(|u| seen.insert(**u)) {
+            let known = lock(&self.state).get(uid.0).map(|m| (m.is_new, m.name.clone(), m.flags, m.keywords, m.size, m.date));
+            let Some((is_new, old, flags, keywords, size, date)) = known else { continue };
+            let keywords = if keywords == 0 || std::ptr::eq(self, to) {
                 keywords
             } else {
                 let named: Vec<String> = names.iter().enumerate().filter(|(n, _)| keywords & 1 << n != 0).map(|(_, name)| name.clone()).collect();
                 to.bits(target, &named, true)?
             };
-            let from = scan::path(&self.dir(), is_new, &old);
+            let from = scan::path(&dir, is_new, &old);
             let on_disk = match file::sizes(&old).0.map_or_else(|| disk::stat(&from).map(|s| s.size), Ok) {
                 Ok(n) => n,
-                Err(e) if e.is_not_found() => {
-                    missed.push(uid);
-                    continue;
-                }
+                Err(e) if e.is_not_found() => return Ok(None),
                 Err(e) => return Err(e.into()),
             };
             let base = file::fresh(self.host(), SystemTime::now(), Some(date), on_disk, size);
             let info = file::with_flags(&old, flags, (keywords & LETTERS) as u32);
             let name: Box<[u8]> = [base.as_bytes(), &info[file::base(&info).len()..]].concat().into();
-            let path = scan::path(&to.dir(), false, &name);
-            match put(&from, &path, &to.dir(), moving) {
-                Ok(put) => {
-                    let arrival = Arrival { uid: None, name, is_new: false, recent: true, flags, keywords, size, date, fields: None };
-                    passages.push(Passage { source: uid, from, to: path, put, arrival });
-                }
-                Err(e) if e.is_not_found() => missed.push(uid),
-                Err(e) => return Err(e.into()),
-            }
+            let path = scan::path(&to_dir, false, &name);
+            let arrival = Arrival { uid: None, name, is_new: false, recent: true, flags, keywords, size, date, fields: None };
+            passages.push(Passage { source: *uid, from, to: path, put: Put::Linked, arrival: Some(arrival) });
         }
-        Ok(missed)
-    }
-
-    fn make_durable(&self, dir: &Path, to: &Path, passages: &[Passage], moving: bool) -> Result<()> {
-        if passages.is_empty() {
-            return Ok(());
-        }
-        // The new names first: a power cut in between leaves a message twice rather than not at all.
-        disk::sync_dir(&to.join("cur"))?;
-        if moving {
-            disk::sync_dir(&dir.join("cur"))?;
-            disk::sync_dir(&dir.join("new"))?;
-        }
-        Ok(())
+        Ok(Some(passages))
     }
 
     /// The source after a move.
@@ -220,6 +219,16 @@ impl Folder {
         lock(&self.state).expunge(&uids);
         self.event.notify(usize::MAX);
     }
+}
+
+fn make_durable(dir: &Path, to: &Path, moving: bool) -> Result<()> {
+    // The new names first: a power cut in between leaves a message twice rather than not at all.
+    disk::sync_dir(&to.join("cur"))?;
+    if moving {
+        disk::sync_dir(&dir.join("cur"))?;
+        disk::sync_dir(&dir.join("new"))?;
+    }
+    Ok(())
 }
 
 /// Both folders' disk locks, always in the same order; of one folder only the second.
@@ -270,14 +279,8 @@ fn take_back(passages: &[Passage]) {
     }
 }
 
-/// Keywords beyond the letters, written down before the messages are numbered.
-fn note_high(d: &mut Disk, dir: &Path, arrivals: &[Arrival]) -> Result<()> {
-    let high = arrivals.iter().filter(|a| a.keywords & !LETTERS != 0).map(|a| (file::base(&a.name), a.keywords));
+/// Keywords beyond the letters, written down before the files get their names.
+fn note_high<'a>(d: &mut Disk, dir: &Path, arrivals: impl Iterator<Item = &'a Arrival>) -> Result<()> {
+    let high = arrivals.filter(|a| a.keywords & !LETTERS != 0).map(|a| (file::base(&a.name), a.keywords));
     d.keywords.set_high(dir, high)
-}
-
-impl Arrival {
-    fn none() -> Self {
-        Self { uid: None, name: Box::default(), is_new: false, recent: false, flags: Flags::default(), keywords: 0, size: 0, date: 0, fields: None }
-    }
 }
