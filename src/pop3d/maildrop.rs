@@ -88,7 +88,11 @@ impl Maildrop {
                 let (count, size) = self.stat();
                 Response::ok(format!("{count} messages, {size} octets"))
             }
-            _ => Response::ok(""),
+            Command::Noop => Response::ok(""),
+            // The session answers these itself.
+            Command::Capa | Command::Stls | Command::Utf8 | Command::User(_) | Command::Pass(_) | Command::Auth(..) | Command::Quit => {
+                Response::err("Not now")
+            }
         };
         Ok(Some(response))
     }

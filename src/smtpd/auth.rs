@@ -47,53 +47,48 @@ impl Session {
 
     /// The challenges; `Err`: it did not come to a password.
     async fn exchange(&mut self, mechanism: Mechanism, initial: Option<String>) -> Result<Result<Credentials, Reply>, Stop> {
-        let (mut exchange, mut step) = match Exchange::start(mechanism, initial.as_deref().map(str::as_bytes)) {
-            Ok(begun) => begun,
-            Err(e) => return self.broken(e),
-        };
+        let mut begun = Exchange::start(mechanism, initial.as_deref().map(str::as_bytes));
         loop {
-            let challenge = match step {
-                Step::Done(credentials) => return Ok(Ok(credentials)),
-                Step::Challenge(text) => text,
+            let (mut exchange, challenge) = match begun {
+                Ok((_, Step::Done(credentials))) => return Ok(Ok(credentials)),
+                Ok((exchange, Step::Challenge(text))) => (exchange, text),
+                Err(e) => return self.broken(e).await.map(Err),
             };
             self.say(Reply::bare(334, challenge)).await?;
             let Some(line) = self.line(Framer::response).await? else {
                 return Ok(Err(Reply::new(500, (5, 5, 6), "Authentication line too long")));
             };
             self.must_be_last()?;
-            step = match exchange.answer(&line) {
-                Ok(step) => step,
-                Err(e) => return self.broken(e),
-            };
+            begun = exchange.answer(&line).map(|step| (exchange, step));
         }
     }
 
-    fn broken(&mut self, e: sasl::Error) -> Result<Result<Credentials, Reply>, Stop> {
-        Ok(Err(match e {
-            sasl::Error::Cancelled => Reply::new(501, (5, 7, 0), e.to_string()),
-            sasl::Error::Malformed(_) => Reply::new(501, (5, 5, 2), e.to_string()),
-            sasl::Error::Forbidden(_) => {
-                self.counts.failed_logins += 1;
-                events::login_failed(self, "", &e);
-                wrong()
-            }
-        }))
+    async fn broken(&mut self, e: sasl::Error) -> Result<Reply, Stop> {
+        match e {
+            sasl::Error::Cancelled => Ok(Reply::new(501, (5, 7, 0), e.to_string())),
+            sasl::Error::Malformed(_) => Ok(Reply::new(501, (5, 5, 2), e.to_string())),
+            sasl::Error::Forbidden(why) => self.failed("", why, wrong()).await,
+        }
     }
 
     async fn login(&mut self, credentials: &Credentials, mechanism: &str) -> Result<Reply, Stop> {
         let accounts = self.service.mta.accounts.clone();
         let login = Box::pin(accounts.login(&credentials.name, &credentials.password, self.wire.peer(), Instant::now())).await;
-        let (reply, why) = match login {
+        let (why, reply) = match login {
             Ok(account) => {
                 events::login(self, &account, mechanism);
                 self.account = Some(account);
                 return Ok(Reply::new(235, (2, 7, 0), "Authentication successful"));
             }
-            Err(LoginError::Wrong) => (wrong(), "wrong"),
-            Err(LoginError::Throttled) => (Reply::new(454, (4, 7, 0), "Too many failed logins, try again later"), "throttled"),
-            Err(LoginError::Temporary) => (Reply::new(454, (4, 7, 0), "Authentication is not possible now, try again later"), "temporary"),
+            Err(LoginError::Wrong) => ("wrong", wrong()),
+            Err(LoginError::Throttled) => ("throttled", Reply::new(454, (4, 7, 0), "Too many failed logins, try again later")),
+            Err(LoginError::Temporary) => ("temporary", Reply::new(454, (4, 7, 0), "Authentication is not possible now, try again later")),
         };
-        events::login_failed(self, &credentials.name, &why);
+        self.failed(&credentials.name, why, reply).await
+    }
+
+    async fn failed(&mut self, name: &str, why: &str, reply: Reply) -> Result<Reply, Stop> {
+        events::login_failed(self, name, why);
         self.counts.failed_logins += 1;
         if self.counts.failed_logins >= MAX_FAILED {
             self.say(reply).await?;

@@ -2,7 +2,7 @@
 
 use super::{
     events,
-    session::{Open, Session, Stop},
+    session::{Open, Session, Stop, tagged},
 };
 use crate::{
     disk::Draft,
@@ -25,7 +25,8 @@ impl Session {
         self.must_be_last()?;
         let Some(open) = self.transaction.take() else { return Ok(mail_first()) };
         let id = open.mail.id.clone();
-        self.say(super::session::tagged(Reply::bare(354, "End data with <CR><LF>.<CR><LF>"), &id)).await?;
+        self.reading = Some(id.clone());
+        self.say(tagged(Reply::bare(354, "End data with <CR><LF>.<CR><LF>"), &id)).await?;
         let mut intake = Intake::new(open, self.config.limits.message_size);
         let mut body = Body::new();
         loop {
@@ -48,6 +49,7 @@ impl Session {
             self.skip(size).await?;
             return Ok(no.unwrap_or_else(mail_first));
         };
+        self.reading = Some(open.mail.id.clone());
         let limit = self.config.limits.message_size;
         let mut intake = Intake::new(open, limit);
         let mut chunks = intake.open.chunks.take().unwrap_or_default();
@@ -66,6 +68,7 @@ impl Session {
         if last {
             return Ok(self.finish(intake, chunks.bare()).await);
         }
+        self.reading = None;
         if let Some(no) = intake.trouble {
             return Ok(no);
         }
@@ -103,22 +106,23 @@ impl Session {
     async fn finish(&mut self, intake: Intake, bare: bool) -> Reply {
         let mail = intake.open.mail;
         let id = mail.id.clone();
-        let refused = match intake.trouble {
-            Some(no) => no,
-            None if bare => Reply::new(550, (5, 6, 11), "A lone CR or LF in the message; lines end with CRLF"),
-            None => match Box::pin(self.service.mta.accept(mail)).await {
-                Ok(text) => {
-                    self.earned_trust();
-                    return super::session::tagged(Reply::new(250, (2, 0, 0), text), &id);
-                }
-                Err(refusal) => {
-                    events::message_refused(self, &id, &(&refusal).into(), refusal.cause.as_deref());
-                    return super::session::tagged((&refusal).into(), &id);
-                }
-            },
+        let outcome = match intake.trouble {
+            Some(no) => Err((no, None)),
+            None if bare => Err((Reply::new(550, (5, 6, 11), "A lone CR or LF in the message; lines end with CRLF"), None)),
+            None => Box::pin(self.service.mta.accept(mail)).await.map_err(|no| ((&no).into(), no.cause)),
         };
-        events::message_refused(self, &id, &refused, None);
-        super::session::tagged(refused, &id)
+        self.reading = None;
+        let reply = match outcome {
+            Ok(text) => {
+                self.earned_trust();
+                Reply::new(250, (2, 0, 0), text)
+            }
+            Err((no, cause)) => {
+                events::message_refused(self, &id, &no, cause.as_deref());
+                no
+            }
+        };
+        tagged(reply, &id)
     }
 }
 

@@ -9,8 +9,6 @@ use crate::{
     mta::{QueueId, Refusal},
     proto::smtp::{Command, Reply},
 };
-use std::fmt::Display;
-
 const ROOM: &str = "smtpd";
 
 fn from(sender: Option<&Address>) -> String {
@@ -41,7 +39,7 @@ pub(super) fn login(s: &Session, account: &AccountId, mechanism: &str) {
         .send();
 }
 
-pub(super) fn login_failed(s: &Session, user: &str, why: &dyn Display) {
+pub(super) fn login_failed(s: &Session, user: &str, why: &str) {
     Line::info(ROOM, "login-failed").with("conn", s.wire.conn()).with_some("client", s.wire.peer()).with("user", user).with("reason", why).send();
 }
 
@@ -77,11 +75,12 @@ pub(super) fn end(s: &Session, stop: &Stop) {
         Stop::Say(reply) => reply.to_string(),
         Stop::Lost(e) => e.to_string(),
     };
-    // One that does all right needs no line: each of its messages has one.
-    let line = if why == "quit" { Line::debug(ROOM, "end") } else { Line::info(ROOM, "end") };
+    // One that does all right needs no line: each of its messages has one. Nor does a port scan.
+    let unremarkable = why == "quit" || s.hello.is_none() && matches!(stop, Stop::Lost(_));
+    let line = if unremarkable { Line::debug(ROOM, "end") } else { Line::info(ROOM, "end") };
     line.with("conn", s.wire.conn())
         .with_some("client", s.wire.peer())
-        .with_some("qid", s.transaction.as_ref().map(|t| &t.mail.id))
+        .with_some("qid", s.current())
         .with_some("helo", s.hello.as_ref().map(|h| &h.name))
         .with("messages", s.counts.messages)
         .with("reason", why)

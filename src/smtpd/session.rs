@@ -80,13 +80,15 @@ pub(super) struct Session {
     pub(super) hello: Option<Hello>,
     pub(super) account: Option<AccountId>,
     pub(super) transaction: Option<Open>,
+    /// Whose content is being read: then its transaction is with the verb.
+    pub(super) reading: Option<mta::QueueId>,
     pub(super) counts: Counts,
 }
 
 impl Session {
     pub(super) fn new(service: Rc<Service>, wire: Wire) -> Self {
         let config = service.mta.config.get();
-        Self { service, config, wire, framer: Framer::new(), hello: None, account: None, transaction: None, counts: Counts::default() }
+        Self { service, config, wire, framer: Framer::new(), hello: None, account: None, transaction: None, reading: None, counts: Counts::default() }
     }
 
     pub(super) async fn run(mut self) {
@@ -95,12 +97,15 @@ impl Session {
             Err(stop) => stop,
         };
         events::end(&self, &stop);
-        let last = match stop {
+        let mut last = match stop {
             Stop::Say(reply) => reply,
             Stop::Lost(Ended::Timeout) => Reply::new(421, (4, 4, 2), format!("{} Timed out, closing", self.config.hostname)),
             Stop::Lost(Ended::Draining) => Reply::new(421, (4, 3, 2), format!("{} Shutting down, try again soon", self.config.hostname)),
             Stop::Lost(Ended::Closed | Ended::Io(_)) => return self.wire.close().await,
         };
+        if let Some(id) = self.current() {
+            last = tagged(last, id);
+        }
         // Who does not listen any more does not hear it.
         let _ = self.say(last).await;
         self.wire.close().await;
@@ -136,7 +141,7 @@ impl Session {
             Err(reply) => self.answer(reply, None).await,
             Ok(command) => {
                 // Of a transaction that this command ends, too, the reply carries the id.
-                let before = self.transaction.as_ref().map(|t| t.mail.id.clone());
+                let before = self.current().cloned();
                 self.idle(&command)?;
                 match Box::pin(self.obey(command)).await? {
                     Some(reply) => self.answer(reply, before).await,
@@ -190,8 +195,8 @@ impl Session {
 
     /// Writes the reply to a command: with the queue id, and counted.
     async fn answer(&mut self, mut reply: Reply, before: Option<mta::QueueId>) -> Result<(), Stop> {
-        if let Some(id) = self.transaction.as_ref().map(|t| t.mail.id.clone()).or(before) {
-            reply = tagged(reply, &id);
+        if let Some(id) = self.current().or(before.as_ref()) {
+            reply = tagged(reply, id);
         }
         self.counts.count(&reply);
         self.say(reply).await?;
@@ -213,6 +218,11 @@ impl Session {
             self.counts.idle += 1;
         }
         if self.counts.idle > MAX_IDLE { Err(too_many("commands without a message")) } else { Ok(()) }
+    }
+
+    /// The queue id of the transaction under way.
+    pub(super) fn current(&self) -> Option<&mta::QueueId> {
+        self.transaction.as_ref().map(|t| &t.mail.id).or(self.reading.as_ref())
     }
 
     /// A message was taken: the client means it.
