@@ -194,16 +194,16 @@ impl Job {
             _ => Vec::new(),
         };
         summary = summary.or_else(|| Summary::read(&made));
-        let mut fetch = Fetch::begin(&mut out.text, seq);
-        if let Some(keywords) = keywords {
-            fetch.flags(flags::names(meta, keywords, &self.recent));
-        }
-        let mut first = keywords.is_none();
-        for item in self.plan.items.iter().filter(|i| **i != Item::Flags) {
-            if !std::mem::take(&mut first) {
+        Fetch::begin(&mut out.text, seq);
+        let unasked = keywords.filter(|_| !self.plan.items.contains(&Item::Flags)).map(|_| Item::Flags);
+        for (i, item) in self.plan.items.iter().chain(&unasked).enumerate() {
+            if i > 0 {
                 out.text.push(b' ');
             }
-            write_item(out, item, meta, summary, loaded.as_ref());
+            match (item, keywords) {
+                (Item::Flags, Some(keywords)) => response::flags(&mut out.text, flags::names(meta, keywords, &self.recent)),
+                _ => write_item(out, item, meta, summary, loaded.as_ref()),
+            }
         }
         out.text.extend_from_slice(b")\r\n");
         Ok(true)

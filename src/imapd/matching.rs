@@ -4,9 +4,8 @@ use super::{body::Loaded, flags, summary};
 use crate::{
     message::{
         date,
-        decode::{self, Charset},
         header::{self, Field},
-        mime::Shape,
+        search,
     },
     proto::imap::{Flag, search::Key},
     store::{Flags, KeywordBits, Meta},
@@ -38,15 +37,15 @@ pub(super) enum Test {
     All(Vec<Self>),
 }
 
-/// Lower-case text to look for.
+/// Folded text to look for.
 #[derive(Debug)]
 pub(super) struct Needle(Finder<'static>);
 
 impl Needle {
     fn new(text: &str) -> Self {
-        Self(Finder::new(text.to_lowercase().as_bytes()).into_owned())
+        Self(Finder::new(search::fold(text).as_bytes()).into_owned())
     }
-    /// `text` in lower case.
+    /// `text` is folded.
     fn is_in(&self, text: &str) -> bool {
         self.0.find(text.as_bytes()).is_some()
     }
@@ -127,7 +126,7 @@ pub(super) struct Candidate<'a> {
     pub(super) message: Option<&'a Content>,
 }
 
-/// A whole message and its text in lower case, decoded when first needed.
+/// A whole message and its text, decoded and folded when first needed.
 pub(super) struct Content {
     loaded: Loaded,
     header: OnceCell<String>,
@@ -141,37 +140,28 @@ impl Content {
     fn header(&self) -> &str {
         self.header.get_or_init(|| header_text(header::fields(&self.loaded.bytes)))
     }
-    /// Text parts and the headers of messages inside.
+    /// Text parts, and the headers of parts and of messages inside: all that people see as the body.
     fn texts(&self) -> &[String] {
         self.texts.get_or_init(|| {
             let bytes = &self.loaded.bytes[..];
-            let structure = self.loaded.structure();
             let mut out = Vec::new();
-            for part in structure.parts() {
-                if let Some(inside) = structure.nested(part) {
-                    out.push(header_text(header::fields_in(bytes, &inside.header)));
-                } else if part.shape == Shape::Leaf && (part.kind == "text" || part.kind == "message") {
-                    let raw = bytes.get(part.body.clone()).unwrap_or_default();
-                    let octets = decode::transfer(&part.encoding, raw, usize::MAX).unwrap_or(raw.into());
-                    let charset = Charset::named(part.param("charset").unwrap_or_default().as_bytes());
-                    out.push(charset.decode(&octets).to_lowercase());
+            for (index, part) in self.loaded.structure().parts().iter().enumerate() {
+                if index > 0 {
+                    out.push(header_text(header::fields_in(bytes, &part.header)));
                 }
+                out.extend(search::leaf_text(bytes, part, search::MAX_TEXT).map(|t| search::fold(&t)));
             }
             out
         })
     }
 }
 
-fn value_text(field: &Field<'_>) -> String {
-    decode::encoded_words(&header::unfold(field.value())).to_lowercase()
-}
-
 fn header_text<'a>(fields: impl Iterator<Item = Field<'a>>) -> String {
     let mut out = String::new();
     for field in fields {
-        out.push_str(&String::from_utf8_lossy(field.name()).to_lowercase());
+        out.push_str(&search::fold(&String::from_utf8_lossy(field.name())));
         out.push_str(": ");
-        out.push_str(&value_text(&field));
+        out.push_str(&search::field_value(field.value()));
         out.push('\n');
     }
     out
@@ -192,7 +182,7 @@ impl Candidate<'_> {
             Test::Sent(first, last) => self.any_field("date", |f| date::parse(&header::unfold(f.value())).is_some_and(|d| day(first, last, d.day()))),
             Test::Larger(n) => Some(self.meta.size > *n),
             Test::Smaller(n) => Some(self.meta.size < *n),
-            Test::Header(name, needle) => self.any_field(name, |f| needle.is_empty() || needle.is_in(&value_text(f))),
+            Test::Header(name, needle) => self.any_field(name, |f| needle.is_empty() || needle.is_in(&search::field_value(f.value()))),
             Test::Body(needle) => self.message.map(|m| m.texts().iter().any(|t| needle.is_in(t)) || needle.is_empty()),
             Test::Text(needle) => self.message.map(|m| needle.is_in(m.header()) || m.texts().iter().any(|t| needle.is_in(t))),
             Test::Not(t) => self.matches(t).map(|yes| !yes),
@@ -230,7 +220,7 @@ fn in_ranges(ranges: &[(u32, u32)], n: u32) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        proto::imap::{cursor::Cursor, search},
+        proto::imap::{cursor::Cursor, search::parse},
         store::{ModSeq, Uid},
     };
     use std::sync::Arc;
@@ -241,7 +231,7 @@ mod tests {
         hidden\r\n--b\r\nContent-Type: message/rfc822\r\n\r\nSubject: Forwarded thing\r\n\r\ninside\r\n--b--\r\n";
 
     fn test_of(text: &str) -> Test {
-        let key = search::parse(&mut Cursor::new(text.as_bytes())).unwrap().key;
+        let key = parse(&mut Cursor::new(text.as_bytes())).unwrap().key;
         Test::of(&key, &Folder { keywords: &["Work".into()], last_seq: 9, last_uid: 40 })
     }
     const META: Meta = Meta { uid: Uid(7), modseq: ModSeq(1), flags: Flags::SEEN, keywords: 1, size: 500, internal_date: 86_400 * 8797 + 3600 };
@@ -279,6 +269,7 @@ mod tests {
             ("SMALLER 501", true),
             ("FROM jürgen", true),
             ("FROM JÜRGEN", true),
+            ("SUBJECT GRÜSSE", true),
             ("FROM example.ORG", true),
             ("TO bob", true),
             ("CC bob", false),

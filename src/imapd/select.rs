@@ -19,15 +19,14 @@ struct Opened {
     first_unseen: Option<u32>,
 }
 
-fn open(home: &Home, name: String, read_only: bool) -> Result<Opened> {
-    let folder = home.open(&name)?;
+fn open(home: &Home, name: &str, read_only: bool) -> Result<Opened> {
+    let folder = home.open(name)?;
     // The order matters: a message that comes in between is in `uids`, and UIDNEXT is raised above it.
     let counts = folder.counts();
     let (uids, modseq) = folder.uids();
     let uid_next = counts.uid_next.max(uids.last().map_or(1, |u| u.0.saturating_add(1)));
     let first_unseen = if counts.unseen > 0 { first_unseen(&folder, &uids) } else { None };
     let mut view = View {
-        name,
         folder,
         read_only,
         uids: uids.into_iter().collect(),
@@ -60,7 +59,7 @@ impl Session {
     pub(super) async fn select(&mut self, name: String, read_only: bool) -> Outcome {
         self.deselect();
         let home = self.home()?;
-        let Opened { mut view, uid_validity, uid_next, first_unseen } = job(move || open(&home, name, read_only)).await?;
+        let Opened { mut view, uid_validity, uid_next, first_unseen } = job(move || open(&home, &name, read_only)).await?;
         let mut out = Vec::new();
         let keywords = view.folder.keywords();
         view.keywords = keywords.len();

@@ -22,11 +22,8 @@ impl Session {
         let State::Selected(_, view) = &self.state else { return Ok(()) };
         let folder = view.folder.clone();
         match job(move || folder.sync()).await {
-            Ok(()) => Ok(()),
-            Err(store::Error::NotFound(_)) => {
-                self.bye("The selected folder is gone.").await?;
-                Ok(())
-            }
+            // Gone: the sync that follows says so.
+            Ok(()) | Err(store::Error::NotFound(_)) => Ok(()),
             Err(e) => {
                 self.failed(&e);
                 Ok(())
@@ -37,6 +34,9 @@ impl Session {
     /// later sync.
     pub(super) async fn sync(&mut self, expunge: bool, with_uid: bool) -> Result<(), Ended> {
         let State::Selected(_, view) = &mut self.state else { return Ok(()) };
+        if view.folder.is_gone() {
+            return self.bye("The selected folder is gone.").await;
+        }
         let changes = view.folder.changes_since(view.modseq);
         view.modseq = changes.modseq;
         view.gone.extend(changes.expunged.iter().filter(|u| view.uids.contains(**u)));

@@ -8,8 +8,6 @@ use crate::{
 use std::{collections::HashMap, sync::Arc};
 
 pub(super) struct View {
-    /// UTF-8.
-    pub(super) name: String,
     pub(super) folder: Arc<Folder>,
     pub(super) read_only: bool,
     /// All that was told by EXISTS and not taken back by EXPUNGE.

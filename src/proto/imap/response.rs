@@ -66,6 +66,13 @@ pub fn words<T: AsRef<str>>(out: &mut Vec<u8>, words: impl IntoIterator<Item = T
     }
 }
 
+/// `FLAGS (…)`.
+pub fn flags<T: AsRef<str>>(out: &mut Vec<u8>, flags: impl IntoIterator<Item = T>) {
+    out.extend_from_slice(b"FLAGS (");
+    words(out, flags);
+    out.push(b')');
+}
+
 /// One `* n FETCH (…)` in the making.
 pub struct Fetch<'a> {
     out: &'a mut Vec<u8>,
@@ -89,10 +96,7 @@ impl<'a> Fetch<'a> {
         let _ = write!(self.item(), "{name} {value}");
     }
     pub fn flags<T: AsRef<str>>(&mut self, flags: impl IntoIterator<Item = T>) {
-        let out = self.item();
-        out.extend_from_slice(b"FLAGS (");
-        words(out, flags);
-        out.push(b')');
+        self::flags(self.item(), flags);
     }
     pub fn end(self) {
         self.out.extend_from_slice(b")\r\n");
