@@ -8,7 +8,7 @@ use std::fmt::{Display, Write};
 
 /// Every room that logs; the log shows these and nothing of the libraries below.
 pub const ROOMS: &[&str] =
-    &["daemon", "net", "smtpd", "imapd", "pop3d", "mta", "smtpc", "accounts", "store", "spool", "config", "dns", "os", "control"];
+    &["daemon", "net", "smtpd", "imapd", "pop3d", "mta", "queue", "smtpc", "accounts", "store", "spool", "config", "dns", "os", "control"];
 
 /// A line in the making. Does nothing when its level is off.
 pub struct Line {

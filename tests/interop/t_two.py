@@ -51,7 +51,7 @@ def test_mail_both_ways(folder):
             want = [sha(b if b.endswith(b"\r\n") else b + b"\r\n") for b in hard_bodies().values()]
             same(sorted(sha(body_of(f.read_bytes())) for f in got), sorted(want), "bodies")
             text = got[0].read_text(errors="replace")
-            check("with ESMTPS " in text and "TLSv1.3" in text, f"TLS between servers:\n{text[:1500]}")
+            check("with ESMTPS\n" in text.replace("\r", "") and "TLSv1.3" in text, f"TLS between servers:\n{text[:1500]}")
             check(text.startswith("Return-Path: <alice@"), text[:200])
 
 
@@ -88,7 +88,7 @@ def test_bounce_of_an_unknown_user(folder):
         check(status[1]["Diagnostic-Code"].startswith("smtp; 550"), status[1]["Diagnostic-Code"])
         check("nobody@beta.test" in parts[0].get_payload(), "the text names the recipient")
         check("Subject: interop" in parts[2].as_string(), "the third part is the message or its header")
-        same(p.alpha.queue(), [], "queue")
+        wait(lambda: not p.alpha.queue(), "the queue empties")
 
 
 def test_no_bounce_for_a_bounce(folder):
@@ -129,7 +129,7 @@ def test_dead_dns_defers_and_recovers(folder):
     with Pair(folder) as p:
         p.alpha.stop()
         p.alpha.keys["dns.servers"] = '["127.0.0.1:9"]'
-        p.alpha.keys["dns.timeout"] = '"500ms"'
+        p.alpha.keys["dns.timeout"] = '"1s"'
         p.alpha.write_config()
         p.alpha.start()
         submit(p.alpha, p.beta.user())
@@ -160,7 +160,7 @@ def test_delay_warning_and_expiry(folder):
         files = wait(lambda: len(p.alpha.files()) >= 2 and p.alpha.files(), lambda: f"a warning and a bounce: {len(p.alpha.files())}", 60)
         actions = [email.message_from_bytes(f.read_bytes()).get_payload()[1].get_payload()[1]["Action"] for f in files]
         same(sorted(actions), ["delayed", "failed"], "actions")
-        same(p.alpha.queue(), [], "queue")
+        wait(lambda: not p.alpha.queue(), "the queue empties")
         p.beta.start()
 
 
