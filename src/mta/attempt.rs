@@ -20,14 +20,7 @@ use crate::{
     spool::{Entry, Notify, Recipient, State},
     store::Target,
 };
-use event_listener::Event;
-use std::{
-    cell::{Cell, RefCell},
-    collections::{BTreeMap, HashMap},
-    net::SocketAddr,
-    rc::Rc,
-    time::SystemTime,
-};
+use std::{collections::BTreeMap, net::SocketAddr, rc::Rc, time::SystemTime};
 
 /// RFC 5321 §4.5.3.1.8: every host takes a hundred.
 const MAX_RECIPIENTS: usize = 100;
@@ -319,56 +312,4 @@ pub(super) fn span(d: std::time::Duration) -> String {
     let (n, unit) =
         [(86_400, "day"), (3600, "hour"), (60, "minute")].into_iter().find(|(n, _)| s >= *n && s.is_multiple_of(*n)).unwrap_or((1, "second"));
     format!("{} {unit}{}", s / n, if s / n == 1 { "" } else { "s" })
-}
-
-/// Connections under way, in all and by host. Limits are read each time, so a reload changes them.
-#[derive(Default)]
-pub(super) struct Limits {
-    all: Rc<Gate>,
-    hosts: RefCell<HashMap<String, Rc<Gate>>>,
-}
-
-#[derive(Default)]
-struct Gate {
-    inside: Cell<usize>,
-    left: Event,
-}
-
-/// Gives the place back when dropped.
-pub(super) struct Pass(Rc<Gate>);
-
-impl Drop for Pass {
-    fn drop(&mut self) {
-        self.0.inside.set(self.0.inside.get() - 1);
-        self.0.left.notify(1);
-    }
-}
-
-impl Limits {
-    pub(super) async fn all(&self, limit: usize) -> Pass {
-        Gate::enter(self.all.clone(), limit).await
-    }
-    pub(super) async fn host(&self, name: &str, limit: usize) -> Pass {
-        let gate = {
-            let mut hosts = self.hosts.borrow_mut();
-            // Those that nobody waits for or is inside of.
-            hosts.retain(|_, g| Rc::strong_count(g) > 1);
-            hosts.entry(name.to_owned()).or_default().clone()
-        };
-        Gate::enter(gate, limit).await
-    }
-}
-
-impl Gate {
-    async fn enter(gate: Rc<Self>, limit: usize) -> Pass {
-        while gate.inside.get() >= limit.max(1) {
-            let left = gate.left.listen();
-            if gate.inside.get() < limit.max(1) {
-                break;
-            }
-            left.await;
-        }
-        gate.inside.set(gate.inside.get() + 1);
-        Pass(gate)
-    }
 }

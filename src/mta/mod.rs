@@ -16,6 +16,7 @@ mod attempt;
 mod bounce;
 mod events;
 mod head;
+mod limits;
 mod queue;
 mod refusal;
 mod route;
@@ -103,7 +104,7 @@ pub struct Mta {
     /// DKIM keys; replaced on reload.
     pub keys: Live<sign::Keys>,
     queue: queue::Table,
-    limits: attempt::Limits,
+    limits: limits::Limits,
 }
 
 impl Mta {
