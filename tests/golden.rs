@@ -124,7 +124,8 @@ fn number(structure: &Structure, index: usize) -> Vec<u32> {
     while let Some(parent) = structure.parts()[at].parent {
         let above = &structure.parts()[parent];
         if above.shape == Shape::Multipart {
-            path.push(u32::try_from(above.children.iter().position(|c| *c == at).unwrap() + 1).unwrap());
+            let before = above.children.iter().take_while(|child| **child != at).count();
+            path.push(u32::try_from(before + 1).expect("few children"));
         } else if is_message(parent) {
             path.push(1);
         }
@@ -136,7 +137,7 @@ fn number(structure: &Structure, index: usize) -> Vec<u32> {
 
 /// Numbers lead back to the part.
 fn check_sections(structure: &Structure, number: &[u32], part: &Part) {
-    let found = structure.locate(number).unwrap();
+    let found = structure.locate(number).expect("a number of its own");
     let same = std::ptr::eq(found, part);
     let inside = structure.nested(found).is_some_and(|nested| std::ptr::eq(nested, part));
     assert!(same || inside, "{number:?}");

@@ -290,7 +290,8 @@ fn optional(text: Option<&str>) -> String {
 }
 
 /// A JSON string (RFC 8259 §7).
-fn quote(text: &str) -> String {
+/// RFC 8259 §7.
+pub(super) fn quote(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {

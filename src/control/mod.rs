@@ -14,7 +14,13 @@ use crate::{
     net::Drain,
     spool::{Entry, QueueId, envelope},
 };
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::{
+    fcntl::AT_FDCWD,
+    sys::{
+        socket::{getsockopt, sockopt::PeerCredentials},
+        stat::{FchmodatFlags, Mode, fchmodat},
+    },
+};
 use smol::{
     Async, LocalExecutor,
     future::FutureExt as _,
@@ -24,7 +30,7 @@ use std::{
     cell::Cell,
     io::{self, Read as _, Write as _},
     os::unix::{
-        fs::{PermissionsExt as _, chown},
+        fs::chown,
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
@@ -69,7 +75,8 @@ fn bind(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> disk::Result<UnixL
     }
     let err = |op| move |e| disk::Error::new(op, path, e);
     let listener = UnixListener::bind(path).map_err(err("listen on"))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(err("set the mode of"))?;
+    let set = fchmodat(AT_FDCWD, path, Mode::from_bits_truncate(mode), FchmodatFlags::FollowSymlink);
+    set.map_err(|e| disk::Error::new("set the mode of", path, e.into()))?;
     if let Some((user, group)) = owner {
         chown(path, Some(user), Some(group)).map_err(err("set the owner of"))?;
     }

@@ -11,8 +11,6 @@
 
 use super::{IDLE, SUBMIT, line, talk, timeout};
 use crate::{
-    accounts::Resolved,
-    config::Config,
     disk::Draft,
     journal::Line,
     message::{Address, dsn},
@@ -119,11 +117,11 @@ async fn take(mta: &Rc<Mta>, stream: &mut Async<UnixStream>, user: &str, id: Que
         let (key, value) = text.split_once(' ').unwrap_or((&text, ""));
         match key {
             "sender" if value == "<>" => t.sender = None,
-            "sender" => t.sender = Some(address(mta, &config, value)?),
+            "sender" => t.sender = Some(address(mta, value)?),
             "to" if t.recipients.len() >= config.limits.recipients => {
                 return Err(Refusal::new(452, (4, 5, 3), format!("More than {} recipients", config.limits.recipients)));
             }
-            "to" => t.recipients.push(Recipient { address: address(mta, &config, value)?, notify, orcpt: None }),
+            "to" => t.recipients.push(Recipient { address: address(mta, value)?, notify, orcpt: None }),
             "notify" => notify = parse_notify(value).ok_or_else(|| syntax("notify"))?,
             "ret" => t.params.ret_full = value == "full",
             "8bit" => t.params.body_8bit = true,
@@ -168,16 +166,13 @@ async fn read(mta: &Rc<Mta>, stream: &mut Async<UnixStream>, draft: &mut Draft, 
 }
 
 /// A name alone means one of ours: the alias or user of that name in the first domain.
-fn address(mta: &Mta, config: &Config, text: &str) -> Result<Address, Refusal> {
+fn address(mta: &Mta, text: &str) -> Result<Address, Refusal> {
     let text = text.strip_prefix('<').and_then(|t| t.strip_suffix('>')).unwrap_or(text);
     let bad = || Refusal::new(501, (5, 1, 3), format!("{text:?} is not an address"));
     if text.contains('@') {
         return Address::parse(text).ok_or_else(bad);
     }
-    let at = |domain: &String| Address::parse(&format!("{text}@{domain}"));
-    let mut found = config.domains.iter().filter_map(at);
-    let known = config.domains.iter().filter_map(at).find(|a| matches!(mta.accounts.resolve(a), Resolved::To { .. }));
-    known.or_else(|| found.next()).ok_or_else(bad)
+    mta.local_address(text).ok_or_else(bad)
 }
 
 fn parse_notify(value: &str) -> Option<Notify> {

@@ -23,16 +23,18 @@ const REST_MAX: usize = 1024;
 impl Session {
     pub(super) async fn append(&mut self, append: Append) -> Result<(), Ended> {
         let tag = append.tag.clone();
-        let outcome = self.append_message(append).await;
-        self.finish(&tag, outcome, &commands::APPEND).await
+        let too_big = append.size > self.config.limits.message_size;
+        // Without a continuation to wait for, the octets are on their way already.
+        let fatal = too_big && !append.sync;
+        let outcome = if too_big {
+            Ok(Done::no("TOOBIG", format!("More than {} bytes.", self.config.limits.message_size)))
+        } else {
+            self.append_message(append).await
+        };
+        self.finish(&tag, outcome, &commands::APPEND).await?;
+        if fatal { self.bye("Cannot go on after this.").await } else { Ok(()) }
     }
     async fn append_message(&mut self, append: Append) -> Outcome {
-        if append.size > self.config.limits.message_size {
-            if !append.sync {
-                self.bye("Cannot go on after this.").await?;
-            }
-            return Ok(Done::no("TOOBIG", format!("More than {} bytes.", self.config.limits.message_size)));
-        }
         // A client that waits hears of a missing folder before it sends megabytes.
         let home = self.home()?;
         let name = append.folder.clone();

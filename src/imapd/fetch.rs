@@ -284,7 +284,8 @@ impl Session {
             at += batch.taken.max(1);
             gone |= batch.gone;
             let view = self.view()?;
-            view.told.extend(batch.told);
+            let known = view.modseq;
+            view.told.extend(batch.told.into_iter().filter(|(_, modseq)| *modseq > known));
             view.cached = batch.kept;
             let mut news = Vec::new();
             view.tell_new_keywords(&mut news);

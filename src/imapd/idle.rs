@@ -41,7 +41,12 @@ impl Session {
                     }
                 }
                 Event::Line(Ok(line)) if line.eq_ignore_ascii_case(b"DONE") => return Ok(Done::ok("Done.")),
-                Event::Line(_) => return Ok(Done::bad("Only DONE ends IDLE.")),
+                // The rest of an endless line must not be read as commands.
+                Event::Line(Err(())) => {
+                    self.bye("Cannot go on after this.").await?;
+                    return Ok(Done::bad("Only DONE ends IDLE."));
+                }
+                Event::Line(Ok(_)) => return Ok(Done::bad("Only DONE ends IDLE.")),
             }
         }
     }

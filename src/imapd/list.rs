@@ -108,7 +108,7 @@ fn answer(home: &Home, list: &List) -> Result<(Vec<u8>, Vec<Error>)> {
 }
 
 /// INBOX first: people and simple clients look there.
-fn in_order<'a, T>(all: BTreeMap<&'a str, T>) -> impl Iterator<Item = (&'a str, T)> {
+fn in_order<T>(all: BTreeMap<&str, T>) -> impl Iterator<Item = (&str, T)> {
     let (inbox, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|(name, _)| *name == "INBOX");
     inbox.into_iter().chain(others)
 }

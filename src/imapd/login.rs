@@ -82,7 +82,11 @@ impl Session {
                 Ok(Step::Challenge(text)) => {
                     self.wire.write(format!("+ {text}\r\n").as_bytes()).await?;
                     let line = self.wire.next(PATIENCE, |b| framer::cut_line(b, sasl::MAX_LINE)).await?;
-                    next = exchange.answer(&line.unwrap_or_default());
+                    let Ok(line) = line else {
+                        self.bye("Cannot go on after this.").await?;
+                        return Ok(Done::bad("Response too long."));
+                    };
+                    next = exchange.answer(&line);
                 }
                 Err(e) => return self.sasl_failed(e, method).await,
             }

@@ -93,6 +93,17 @@ impl Test {
     }
 }
 
+impl Test {
+    /// How many tests this is made of.
+    pub(super) fn count(&self) -> u64 {
+        match self {
+            Self::Not(t) => t.count(),
+            Self::Any(tests) | Self::All(tests) => tests.iter().map(Self::count).sum(),
+            _ => 1,
+        }
+    }
+}
+
 fn has_flag(flag: &Flag, folder: &Folder<'_>) -> Test {
     let bit = match flag {
         Flag::Keyword(k) => flags::keyword_bit(k, folder.keywords),
@@ -119,12 +130,16 @@ pub(super) struct Candidate<'a> {
 /// A whole message and its text in lower case, decoded when first needed.
 pub(super) struct Content {
     loaded: Loaded,
+    header: OnceCell<String>,
     texts: OnceCell<Vec<String>>,
 }
 
 impl Content {
     pub(super) fn new(loaded: Loaded) -> Self {
-        Self { loaded, texts: OnceCell::new() }
+        Self { loaded, header: OnceCell::new(), texts: OnceCell::new() }
+    }
+    fn header(&self) -> &str {
+        self.header.get_or_init(|| header_text(header::fields(&self.loaded.bytes)))
     }
     /// Text parts and the headers of messages inside.
     fn texts(&self) -> &[String] {
@@ -179,10 +194,7 @@ impl Candidate<'_> {
             Test::Smaller(n) => Some(self.meta.size < *n),
             Test::Header(name, needle) => self.any_field(name, |f| needle.is_empty() || needle.is_in(&value_text(f))),
             Test::Body(needle) => self.message.map(|m| m.texts().iter().any(|t| needle.is_in(t)) || needle.is_empty()),
-            Test::Text(needle) => self.message.map(|m| {
-                let header = || needle.is_in(&header_text(header::fields(&m.loaded.bytes)));
-                header() || m.texts().iter().any(|t| needle.is_in(t))
-            }),
+            Test::Text(needle) => self.message.map(|m| needle.is_in(m.header()) || m.texts().iter().any(|t| needle.is_in(t))),
             Test::Not(t) => self.matches(t).map(|yes| !yes),
             Test::Any(tests) => self.first(tests, true),
             Test::All(tests) => self.first(tests, false),

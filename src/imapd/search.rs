@@ -27,6 +27,8 @@ const SUMMARY_COST: u64 = 8 * 1024;
 struct Query {
     folder: Arc<Folder>,
     test: Test,
+    /// Tests in it: some clients ask for hundreds of Message-IDs at once.
+    weight: u64,
     recent: Uids,
     messages: Vec<(u32, Uid)>,
 }
@@ -39,7 +41,8 @@ impl Query {
         let uids: Vec<Uid> = slice.iter().map(|(_, u)| *u).collect();
         let (mut found, mut spent) = (Vec::new(), 0);
         for (i, (message, meta)) in slice.iter().zip(self.folder.meta(&uids)).enumerate() {
-            if spent > BYTES {
+            spent += self.weight * 64;
+            if spent > BYTES && i > 0 {
                 return Ok((i, found));
             }
             if let Some(meta) = meta
@@ -57,13 +60,13 @@ impl Query {
         if let Some(yes) = candidate.matches(&self.test) {
             return Ok(yes);
         }
-        *spent += SUMMARY_COST;
+        *spent += SUMMARY_COST * (1 + self.weight / 16);
         let Some(summary) = self.folder.summary(meta.uid)? else { return Ok(false) };
         let candidate = Candidate { fields: Summary::read(&summary).and_then(|s| s.fields), ..candidate };
         if let Some(yes) = candidate.matches(&self.test) {
             return Ok(yes);
         }
-        *spent += meta.size;
+        *spent += meta.size * (1 + self.weight / 16);
         let Some(bytes) = self.folder.read(meta.uid)? else { return Ok(false) };
         let content = Content::new(Loaded::new(Arc::new(bytes)));
         Ok(Candidate { message: Some(&content), ..candidate }.matches(&self.test).unwrap_or(false))
@@ -78,7 +81,8 @@ impl Session {
         let keywords = folder.keywords();
         let test = Test::of(&search.key, &matching::Folder { keywords: &keywords, last_seq: view.uids.len(), last_uid });
         let messages = view.uids.by_uid(&[(1, u32::MAX)]);
-        let query = Arc::new(Query { folder, test, recent: view.recent.clone(), messages });
+        let weight = test.count();
+        let query = Arc::new(Query { folder, test, weight, recent: view.recent.clone(), messages });
         let (mut at, mut found) = (0, Vec::new());
         while at < query.messages.len() {
             let work = query.clone();

@@ -44,6 +44,8 @@ pub(super) struct Session {
 /// Autologout: RFC 3501 §5.4 wants 30 minutes at least, once somebody has logged in.
 pub(super) const IDLE: Duration = Duration::from_secs(30 * 60);
 const IDLE_BEFORE_LOGIN: Duration = Duration::from_secs(60);
+/// Without reading a byte of what it asked for.
+const SLOW_READER: Duration = Duration::from_secs(5 * 60);
 /// A message kept for the next partial FETCH goes after this.
 const CACHE: Duration = Duration::from_secs(10);
 /// Nonsense that is answered before the connection ends.
@@ -191,6 +193,9 @@ impl Session {
         if let (State::Selected(_, view), false) = (&mut self.state, matches!(command, Command::Fetch { .. })) {
             view.cached = None;
         }
+        // The wire waits for a slow reader as long as it waited for the command: that may be half an hour, in which
+        // a FETCH would hold its batch.
+        self.wire.next(SLOW_READER, |_| Some((0, ()))).await?;
         if matches!(command, Command::StartTls) {
             return self.start_tls(&tag).await;
         }

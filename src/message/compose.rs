@@ -59,7 +59,7 @@ impl Writer {
         self.0.extend_from_slice(name.as_bytes());
         self.0.push(b':');
         for word in value.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
-            let word = word.get(..word.floor_char_boundary(900)).unwrap_or_default();
+            let (word, _) = split(word, 900);
             if length + 1 + word.len() > 78 && length > name.len() + 1 {
                 self.0.extend_from_slice(b"\r\n");
                 length = 0;
@@ -131,11 +131,17 @@ pub(super) fn encoded(text: &str) -> String {
     let mut words = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
-        let (piece, tail) = rest.split_at(rest.floor_char_boundary(45)); // 45 octets make 60 of base64
+        let (piece, tail) = split(rest, 45); // 45 octets make 60 of base64
         words.push(format!("=?utf-8?B?{}?=", base64::engine::general_purpose::STANDARD.encode(piece)));
         rest = tail;
     }
     words.join(" ")
+}
+
+/// At most `max` octets, never through a character, and the rest. `max` is at least 4.
+fn split(text: &str, max: usize) -> (&str, &str) {
+    let at = (0..=max.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    text.split_at(at.unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -213,7 +213,7 @@ impl Scan<'_> {
 
     fn params(&mut self) -> Vec<Param> {
         let mut params = Vec::new();
-        while params.len() < MAX_PARAMS && self.to_semicolon() {
+        while params.len() < MAX_PARAMS && self.skip_semicolon() {
             let Some(name) = self.token() else { continue };
             if self.byte(b'=').is_some() {
                 let value = self.value();
@@ -224,7 +224,7 @@ impl Scan<'_> {
     }
 
     /// Past the next semicolon, over garbage; false when there is none.
-    fn to_semicolon(&mut self) -> bool {
+    fn skip_semicolon(&mut self) -> bool {
         loop {
             self.space();
             let Some(b) = self.peek() else { return false };

@@ -121,8 +121,10 @@ impl Mta {
         let has_sender = entry.sender.is_some();
         if age >= config.queue.lifetime {
             for r in entry.recipients.iter_mut().filter(|r| r.state == State::Pending) {
-                let last = r.last_error.clone().unwrap_or_else(|| "no attempt succeeded".to_owned());
-                fail(has_sender, r, format!("554 4.4.7 Not delivered within {}; last: {last}", span(config.queue.lifetime)));
+                let last = r.last_error.take();
+                fail(has_sender, r, format!("554 4.4.7 Not delivered within {}", span(config.queue.lifetime)));
+                // What was heard last says more to people.
+                r.last_error = last;
                 events::bounced(&entry.id, r);
             }
             self.keep(&mut entry).await;

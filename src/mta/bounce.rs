@@ -63,9 +63,9 @@ fn read(path: &Path, whole: bool) -> disk::Result<Vec<u8>> {
 }
 
 fn report(r: &spool::Recipient, until: SystemTime) -> Reported<'_> {
-    let (action, said, otherwise) = match &r.state {
-        State::Failed(why) => (Action::Failed, Some(why.as_str()), (5, 0, 0)),
-        State::Pending => (Action::Delayed, r.last_error.as_deref(), (4, 0, 0)),
+    let (action, why, otherwise) = match &r.state {
+        State::Failed(why) => (Action::Failed, Some(why), (5, 0, 0)),
+        State::Pending => (Action::Delayed, r.last_error.as_ref(), (4, 0, 0)),
         State::Delivered if r.local => (Action::Delivered, None, (2, 0, 0)),
         // The next host announced no DSN: nobody will tell more (RFC 3461 §5.2.2).
         State::Delivered => (Action::Relayed, None, (2, 0, 0)),
@@ -74,20 +74,19 @@ fn report(r: &spool::Recipient, until: SystemTime) -> Reported<'_> {
         recipient: &r.address,
         original: r.original.as_deref(),
         action,
-        status: said.and_then(|s| status(s, otherwise.0)).unwrap_or(otherwise),
+        status: why.and_then(|w| status(w)).unwrap_or(otherwise),
         remote_mta: r.remote.as_deref(),
-        diagnostic: said,
+        diagnostic: why.map(|w| r.last_error.as_ref().unwrap_or(w).as_str()),
         last_attempt: None,
         will_retry_until: (action == Action::Delayed).then(|| unix(until)),
     }
 }
 
-/// The enhanced code of `550 5.1.1 text`, when it is of that class.
-fn status(said: &str, class: u8) -> Option<(u8, u8, u8)> {
-    let code = said.split(' ').nth(1)?;
-    let mut parts = code.splitn(3, '.').map(|p| p.parse::<u16>().ok());
-    let (c, subject, detail) = (parts.next()??, parts.next()??, parts.next()??);
-    (c == u16::from(class)).then_some((class, u8::try_from(subject).ok()?, u8::try_from(detail).ok()?))
+/// The enhanced code of `550 5.1.1 text`. One that we gave up on has 4.4.7: another attempt could have succeeded.
+fn status(said: &str) -> Option<(u8, u8, u8)> {
+    let mut parts = said.split(' ').nth(1)?.split('.').map(|p| p.parse::<u8>().ok());
+    let code = (parts.next()?.filter(|class| matches!(class, 4 | 5))?, parts.next()??, parts.next()??);
+    parts.next().is_none().then_some(code)
 }
 
 fn unix(t: SystemTime) -> i64 {
@@ -104,17 +103,19 @@ mod tests {
 
     #[test]
     fn codes_of_replies() {
-        const CASES: &[(&str, u8, Option<(u8, u8, u8)>)] = &[
-            ("550 5.1.1 No such user", 5, Some((5, 1, 1))),
-            ("554 4.4.7 Not delivered within 5 days", 5, None),
-            ("550 No such user", 5, None),
-            ("550 5.1", 5, None),
-            ("550 5.1.999 x", 5, None),
-            ("450 4.2.0", 4, Some((4, 2, 0))),
-            ("", 5, None),
+        const CASES: &[(&str, Option<(u8, u8, u8)>)] = &[
+            ("550 5.1.1 No such user", Some((5, 1, 1))),
+            ("554 4.4.7 Not delivered within 5 days", Some((4, 4, 7))),
+            ("550 No such user", None),
+            ("550 2.0.0 x", None),
+            ("550 5.1", None),
+            ("550 5.1.1.1", None),
+            ("550 5.1.999 x", None),
+            ("450 4.2.0", Some((4, 2, 0))),
+            ("", None),
         ];
-        for (said, class, want) in CASES {
-            assert_eq!(status(said, *class), *want, "{said:?}");
+        for (said, want) in CASES {
+            assert_eq!(status(said), *want, "{said:?}");
         }
     }
 }

@@ -130,3 +130,6 @@ impl Mta {
         self.queue_loop(ex, drain).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ pub struct List {
     /// Any parenthesis or RETURN: the client speaks LIST-EXTENDED.
     pub extended: bool,
     pub reference: String,
-    /// UTF-8; one in a plain LIST, at most 64.
+    /// UTF-8; one in a plain LIST, at most 16.
     pub patterns: Vec<String>,
     pub returns: Returns,
 }
@@ -48,7 +48,7 @@ impl StatusItem {
     }
 }
 
-const PATTERNS_MAX: usize = 64;
+const PATTERNS_MAX: usize = 16;
 /// A pattern that can match a name of ours is no longer than it plus its wild cards.
 const PATTERN_MAX: usize = 1024;
 
@@ -80,7 +80,7 @@ pub fn parse_list(c: &mut Cursor<'_>) -> Parse<List> {
         list.extended = true;
         let all = c.list(pattern)?;
         if all.is_empty() || all.len() > PATTERNS_MAX {
-            return c.fail("1 to 64 patterns");
+            return c.fail("1 to 16 patterns");
         }
         all
     } else {

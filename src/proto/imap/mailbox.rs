@@ -138,6 +138,9 @@ pub fn matches(pattern: &str, name: &str) -> bool {
                 }
             }
         }
+        if !next.contains(&true) {
+            return false;
+        }
         reach = next;
     }
     reach.last() == Some(&true)

@@ -77,10 +77,6 @@ impl<'a> Fetch<'a> {
         out.extend_from_slice(format!("* {seq} FETCH (").as_bytes());
         Self { out, first: true }
     }
-    /// Goes on with one whose octets went another way.
-    pub fn resume(out: &'a mut Vec<u8>) -> Self {
-        Self { out, first: false }
-    }
     /// A space where one is due, then where the item goes.
     pub fn item(&mut self) -> &mut Vec<u8> {
         if !std::mem::take(&mut self.first) {
@@ -91,12 +87,6 @@ impl<'a> Fetch<'a> {
     pub fn value(&mut self, name: &str, value: impl Display) {
         use std::io::Write;
         let _ = write!(self.item(), "{name} {value}");
-    }
-    pub fn raw(&mut self, name: &str, value: &[u8]) {
-        let out = self.item();
-        out.extend_from_slice(name.as_bytes());
-        out.push(b' ');
-        out.extend_from_slice(value);
     }
     pub fn flags<T: AsRef<str>>(&mut self, flags: impl IntoIterator<Item = T>) {
         let out = self.item();
@@ -141,9 +131,8 @@ mod tests {
         let mut f = Fetch::begin(&mut out, 3);
         f.flags(["\\Seen", "$Junk"]);
         f.value("UID", 7);
-        f.raw("ENVELOPE", b"(NIL)");
         f.end();
         status(&mut out, "a1", "OK", Some("READ-WRITE"), "Done.");
-        assert_eq!(String::from_utf8(out).unwrap(), "* 3 FETCH (FLAGS (\\Seen $Junk) UID 7 ENVELOPE (NIL))\r\na1 OK [READ-WRITE] Done.\r\n");
+        assert_eq!(String::from_utf8(out).unwrap(), "* 3 FETCH (FLAGS (\\Seen $Junk) UID 7)\r\na1 OK [READ-WRITE] Done.\r\n");
     }
 }

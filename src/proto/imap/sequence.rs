@@ -71,7 +71,8 @@ mod tests {
 
     #[test]
     fn sets() {
-        const CASES: &[(&str, u32, Option<&[(u32, u32)]>)] = &[
+        type Ranges = Option<&'static [(u32, u32)]>;
+        const CASES: &[(&str, u32, Ranges)] = &[
             ("1", 9, Some(&[(1, 1)])),
             ("2,4:7,9,12:*", 15, Some(&[(2, 2), (4, 7), (9, 9), (12, 15)])),
             ("*:4,5:7", 10, Some(&[(4, 10)])),

@@ -1,12 +1,16 @@
 //! Delivery status notifications: multipart/report of a text for people, fields for programs, and the message
 //! (RFC 3461, RFC 3464, RFC 6522; RFC 6533 for addresses in UTF-8).
 
-use std::fmt::Write as _;
+mod encode;
+mod explain;
+mod text;
+
+pub use encode::{xtext, xtext_decode};
+pub use explain::{Explained, explain};
 
 use super::compose::{Notice, Writer};
-use super::{Address, date, decode, header};
-
-pub use super::explain::{Explained, explain};
+use super::{Address, date, header};
+use encode::{unitext, unitext_decode};
 
 /// Of a returned message at most this many octets come back; of a longer one only its header (RFC 3461 §6.2 leaves
 /// that to us).
@@ -176,41 +180,6 @@ impl Report<'_> {
             recipient.fields(out, utf8);
         }
     }
-
-    /// What people read.
-    fn text(&self, original: &[u8], whole: bool) -> String {
-        let mut text = format!("This is the mail server {}.\n", self.reporting_mta);
-        let groups: [(&[Action], &str); 4] = [
-            (&[Action::Failed], "Your message could not be delivered to the recipients below. It will not be tried again."),
-            (
-                &[Action::Delayed],
-                "Your message could not be delivered yet to the recipients below. We keep trying; there is no need to send it again.",
-            ),
-            (&[Action::Delivered, Action::Expanded], "Your message was delivered to the recipients below."),
-            (&[Action::Relayed], "Your message was handed on for the recipients below, to servers that will not tell more."),
-        ];
-        for (actions, heading) in groups {
-            let members = self.recipients.iter().filter(|r| actions.contains(&r.action));
-            for (n, recipient) in members.enumerate() {
-                if n == 0 {
-                    let _ = write!(text, "\n{}", wrap(heading, ""));
-                }
-                text.push_str(&recipient.text());
-            }
-        }
-        text.push_str("\nThe message:\n");
-        for name in ["Subject", "Date", "To"] {
-            if let Some(field) = header::find(original, name) {
-                let value = one_line(&decode::encoded_words(&header::unfold(field.value())));
-                let _ = writeln!(text, "    {name}: {value}");
-            }
-        }
-        let _ = writeln!(text, "    Received here: {}\n    Queue id: {}", date::rfc5322(self.arrival), self.queue_id);
-        if matches!(self.returned, Returned::Full(_)) && !whole {
-            text.push_str("\nIt is too large to be returned whole; its header is attached.\n");
-        }
-        text
-    }
 }
 
 impl Reported<'_> {
@@ -242,27 +211,6 @@ impl Reported<'_> {
         if let Some(unix) = self.will_retry_until.filter(|_| self.action == Action::Delayed) {
             out.field("Will-Retry-Until", &date::rfc5322(unix));
         }
-    }
-
-    fn text(&self) -> String {
-        let mut text = format!("\n  <{}>\n", self.recipient);
-        if matches!(self.action, Action::Failed | Action::Delayed) {
-            let explained = explain(self.status);
-            text.push_str(&wrap(explained.cause, "    "));
-            if self.action == Action::Failed {
-                text.push_str(&wrap(explained.advice, "    "));
-            }
-        }
-        if let Some(unix) = self.will_retry_until.filter(|_| self.action == Action::Delayed) {
-            let _ = writeln!(text, "    We try until {}.", date::rfc5322(unix));
-        }
-        match (self.remote_mta, self.diagnostic) {
-            (Some(host), Some(said)) => text.push_str(&wrap(&format!("{} said: {}", one_line(host), one_line(said)), "    ")),
-            (None, Some(said)) => text.push_str(&wrap(&format!("The reason in full: {}", one_line(said)), "    ")),
-            (Some(host), None) => text.push_str(&wrap(&format!("By way of {}.", one_line(host)), "    ")),
-            (None, None) => {}
-        }
-        text
     }
 }
 
@@ -341,90 +289,6 @@ fn safe(text: &str) -> String {
             }
         })
         .collect()
-}
-
-/// For the text: one line, not endless.
-fn one_line(text: &str) -> String {
-    let words: Vec<_> = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()).collect();
-    words.join(" ").chars().take(1000).collect()
-}
-
-/// Filled to 76 columns, with a line end.
-fn wrap(text: &str, indent: &str) -> String {
-    let mut out = String::from(indent);
-    let mut column = indent.len();
-    for (n, word) in text.split(' ').enumerate() {
-        let width = word.chars().count();
-        if n > 0 && column + 1 + width > 76 {
-            let _ = write!(out, "\n{indent}");
-            column = indent.len();
-        } else if n > 0 {
-            out.push(' ');
-            column += 1;
-        }
-        out.push_str(word);
-        column += width;
-    }
-    out.push('\n');
-    out
-}
-
-/// xtext (RFC 3461 §4): for ENVID and ORCPT that we make ourselves.
-pub fn xtext(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for b in text.bytes() {
-        match b {
-            b'!'..=b'~' if !matches!(b, b'+' | b'=') => out.push(char::from(b)),
-            _ => {
-                let _ = write!(out, "+{b:02X}");
-            }
-        }
-    }
-    out
-}
-
-/// The text behind xtext; what is no valid escape stays.
-pub fn xtext_decode(text: &str) -> String {
-    let mut octets = Vec::with_capacity(text.len());
-    decode::escaped(text.as_bytes(), b'+', &mut octets);
-    String::from_utf8_lossy(&octets).into_owned()
-}
-
-/// utf-8-addr-xtext (RFC 6533 §3).
-fn unitext(text: &str) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        match c {
-            '!'..='~' if !matches!(c, '\\' | '+' | '=') => out.push(c),
-            _ => {
-                let _ = write!(out, "\\x{{{:02X}}}", u32::from(c));
-            }
-        }
-    }
-    out
-}
-
-fn unitext_decode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("\\x{") {
-        let (plain, tail) = rest.split_at(at);
-        out.push_str(plain);
-        let inside = tail.get(3..).unwrap_or_default();
-        let hex = inside.bytes().take(7).position(|b| b == b'}').and_then(|end| inside.get(..end));
-        match hex.and_then(|h| u32::from_str_radix(h, 16).ok().and_then(char::from_u32).map(|c| (h.len(), c))) {
-            Some((length, c)) => {
-                out.push(c);
-                rest = inside.get(length + 1..).unwrap_or_default();
-            }
-            None => {
-                out.push_str("\\x{");
-                rest = inside;
-            }
-        }
-    }
-    out.push_str(rest);
-    out
 }
 
 #[cfg(test)]
@@ -542,21 +406,5 @@ mod tests {
         assert!(text.contains("Subject: =C3=BC\r\n"), "{text}");
         let global = Report { smtputf8: true, ..report(&to, &ascii, Returned::Header(raw)) };
         assert_eq!(built(&global).0, "text/plain message/global-delivery-status message/global-headers");
-    }
-
-    #[test]
-    fn encodings() {
-        for (plain, coded) in [("a+b=c d", "a+2Bb+3Dc+20d"), ("ü", "+C3+BC"), ("", "")] {
-            assert_eq!(xtext(plain), coded);
-            assert_eq!(xtext_decode(coded), plain);
-        }
-        for (plain, coded) in [("a+b", "a\\x{2B}b"), ("ü\u{10ffff}", "\\x{FC}\\x{10FFFF}"), ("", "")] {
-            assert_eq!(unitext(plain), coded);
-            assert_eq!(unitext_decode(coded), plain);
-        }
-        for broken in ["\\x{", "\\x{}", "\\x{110000}", "\\x{D800}", "\\x{12345678}", "\\x{ü}", "+", "+1", "+zz"] {
-            assert_eq!(unitext_decode(broken), broken);
-            assert_eq!(xtext_decode(broken), broken);
-        }
     }
 }
