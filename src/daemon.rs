@@ -6,6 +6,7 @@
 use crate::{
     accounts::Accounts,
     config::{self, Config, Live, Problem},
+    control,
     dns::{self, Dns},
     imapd,
     journal::Line,
@@ -81,7 +82,11 @@ impl Rooms {
     }
 
     pub fn smtp(&self, kind: smtpd::Kind) -> Rc<smtpd::Service> {
-        Rc::new(smtpd::Service { mta: self.mta.clone(), tls: self.tls.clone(), kind })
+        let tls = match kind {
+            smtpd::Kind::Mx => self.tls.as_ref().map(Acceptor::without_tickets),
+            smtpd::Kind::Submission => self.tls.clone(),
+        };
+        Rc::new(smtpd::Service { mta: self.mta.clone(), tls, kind })
     }
 
     pub fn imap(&self) -> Rc<imapd::Service> {
@@ -249,7 +254,8 @@ impl Listeners {
 pub fn run(config: Config) -> Result<(), String> {
     let secrets = Secrets::load(&config)?;
     let listeners = Listeners::bind(&config)?;
-    os::own_directories(config.user.as_deref(), &[&config.state, &config.run])?;
+    // Everybody may reach submit.sock; what is below state is its user's alone.
+    os::own_directories(config.user.as_deref(), &[(&config.state, 0o750), (&config.run, 0o755)])?;
     let report = os::confine(&confinement(&config))?;
     Line::info("daemon", "confined").with("report", report).send();
     let ex: Executor = Rc::new(smol::LocalExecutor::new());
@@ -274,8 +280,23 @@ fn confinement(config: &Config) -> os::Confinement {
 async fn live(ex: Executor, config: Config, secrets: Secrets, listeners: Listeners) -> Result<(), String> {
     let mut signals = os::signals::Signals::new().map_err(|e| format!("signals: {e}"))?;
     let ports: Vec<String> = listeners.0.iter().filter_map(|(p, l)| Some(format!("{}={}", p.name(), l.local_addr().ok()?))).collect();
+    let run = config.run.clone();
     let rooms = Rc::new(Rooms::open(config, secrets)?);
-    let tasks = rooms.start(&ex, listeners);
+    let mut tasks = rooms.start(&ex, listeners);
+    // After the spool was opened: its lock says that these sockets have no other owner.
+    match control::Sockets::bind(&run, None) {
+        Ok(sockets) => {
+            let (for_reload, for_stat) = (rooms.clone(), rooms.clone());
+            let reload: control::Reload = Box::new(move || {
+                let rooms = for_reload.clone();
+                Box::pin(async move { reload(&rooms).await.map(|()| "reloaded".to_owned()) })
+            });
+            let stat = Box::new(move || format!("connections {}\n", for_stat.limits.active()));
+            let control = Rc::new(control::Control { mta: rooms.mta.clone(), reload, stat });
+            tasks.push(ex.spawn(control.serve(sockets, ex.clone(), rooms.drain.clone())));
+        }
+        Err(e) => Line::warn("daemon", "control").with("error", e).with("note", "`gatepost queue` and sendmail will not reach this daemon").send(),
+    }
     Line::info("daemon", "ready").with("version", env!("CARGO_PKG_VERSION")).with("listen", ports.join(" ")).send();
     os::notify::ready();
     loop {
@@ -294,9 +315,7 @@ async fn live(ex: Executor, config: Config, secrets: Secrets, listeners: Listene
         for task in tasks {
             task.await;
         }
-        while rooms.limits.active() > 0 {
-            smol::Timer::after(Duration::from_millis(20)).await;
-        }
+        rooms.limits.empty().await;
         true
     };
     let late = async {

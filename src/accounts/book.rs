@@ -4,7 +4,7 @@ use super::{
     AccountId, Resolved,
     aliases::{self, Alias, Aliases, Target},
     remember::Remembered,
-    scheme::{Scheme, Stored, make},
+    scheme::Stored,
     users::{self, Users},
 };
 use crate::{
@@ -45,9 +45,14 @@ impl Book {
         let mut problems = Vec::new();
         let users = text(&config.users, false, &mut problems);
         let aliases = text(&config.aliases, true, &mut problems);
-        let (users, mut more) = users::parse(&users, &config.users, &config.domains);
+        Self::parse(config, &users, &aliases, problems)
+    }
+
+    /// The same with both files' texts at hand, and what is known to be wrong already.
+    pub(super) fn parse(config: &Config, users: &str, aliases: &str, mut problems: Vec<Problem>) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
+        let (users, mut more) = users::parse(users, &config.users, &config.domains);
         problems.append(&mut more);
-        let (aliases, mut more) = aliases::parse(&aliases, &config.aliases, &config.domains);
+        let (aliases, mut more) = aliases::parse(aliases, &config.aliases, &config.domains);
         problems.append(&mut more);
         let book = Self {
             domains: config.domains.clone(),
@@ -325,13 +330,16 @@ fn key(address: &Address) -> String {
     format!("{}@{}", address.local.to_lowercase(), address.domain)
 }
 
+/// Stands for all who are not there when nobody has a hash to be compared with.
+const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$FO7Jw92QLwGLJeQEHUhPXA$fCMeoF5ZuyUCeWFz/HV6AndRP9MnILOd1D4e64JVtno";
+
 /// The hash that most users have; any one will do, for its answer is not looked at.
 fn dummy(users: &Users) -> Stored {
     let mut count: HashMap<&str, usize> = HashMap::new();
     let real = || users.values().filter(|u| u.stored != Stored::Locked);
     real().for_each(|u| *count.entry(u.stored.name()).or_default() += 1);
     let most = real().max_by_key(|u| (count.get(u.stored.name()), std::cmp::Reverse(u.line)));
-    most.map(|u| u.stored.clone()).or_else(|| Stored::parse(&make(Scheme::Argon2id, "nobody").ok()?).ok()).unwrap_or(Stored::Locked)
+    most.map(|u| u.stored.clone()).unwrap_or_else(|| Stored::Argon2(NOBODY.to_owned()))
 }
 
 fn text(file: &Path, may_be_missing: bool, problems: &mut Vec<Problem>) -> String {

@@ -105,10 +105,9 @@ pub(super) const KEYS: &[Key<Config>] = &[
     Key {
         path: "log",
         default: "\"info\"",
-        reload: RELOAD,
+        reload: RESTART,
         slot: |c| Slot::Log(&mut c.log),
-        text: "How much to log: error, warn, info, debug or off. A room may have its own: \"info,smtpd=debug\" shows the SMTP dialogue \
-               (without secrets and content).",
+        text: "How much to log: off, error, warn, info or debug, which shows the dialogues without secrets and content.",
     },
     Key {
         path: "listen.smtp",
@@ -164,15 +163,15 @@ pub(super) const KEYS: &[Key<Config>] = &[
         default: "",
         reload: RELOAD,
         slot: |c| Slot::MaybePath(&mut c.tls.cert),
-        text: "The certificate and its chain, as in /etc/letsencrypt/live/NAME/fullchain.pem. Without one, listen only for smtp.",
+        text: "The certificate and its chain (certbot's fullchain.pem). Without one, listen only for smtp.",
     },
     Key {
         path: "tls.key",
         default: "",
         reload: RELOAD,
         slot: |c| Slot::MaybePath(&mut c.tls.key),
-        text: "The private key that belongs to cert. Started as root, gatepost reads it before it drops its privileges; to \
-               take a renewed one on reload, the user it runs as must be able to read it.",
+        text: "The private key that belongs to cert. The daemon's user must be able to read it, and certbot's keys are root's alone: \
+               the package brings a deploy hook that hands on copies of both files.",
     },
     Key {
         path: "dns.servers",

@@ -8,7 +8,7 @@ use std::path::Path;
 
 const HEAD: &str = "\
 .\\\" Made by `gatepost check --man` out of src/config/keys.rs: change it there.
-.TH GATEPOST.CONF 5 \"\" \"gatepost\" \"File formats\"
+.TH GATEPOST.CONF 5 2026-11-24 \"gatepost 0.1.0\" \"File formats\"
 .SH NAME
 gatepost.conf, users, aliases \\- configuration of the gatepost mail server
 .SH SYNOPSIS
@@ -46,8 +46,8 @@ domains = [\"example.org\"]
 postmaster = \"alice@example.org\"
 
 [tls]
-cert = \"/etc/letsencrypt/live/mail.example.org/fullchain.pem\"
-key = \"/etc/letsencrypt/live/mail.example.org/privkey.pem\"
+cert = \"tls/fullchain.pem\"
+key = \"tls/privkey.pem\"
 .RE
 .fi
 ";

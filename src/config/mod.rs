@@ -17,7 +17,8 @@ mod value;
 pub use load::{load, parse};
 pub use man::man;
 pub use render::{needs_restart, render};
-pub use units::{parse_duration, parse_size};
+pub use units::{parse_duration, parse_size, write_size};
+pub use value::quote;
 
 use std::{
     net::{IpAddr, SocketAddr},

@@ -35,7 +35,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 }
 
 /// In the largest unit that leaves no rest, so that it parses back to the same.
-pub(super) fn write_size(bytes: u64) -> String {
+pub fn write_size(bytes: u64) -> String {
     let (unit, scale) = SIZES.iter().find(|(_, s)| bytes != 0 && bytes.is_multiple_of(*s)).unwrap_or(&("B", 1));
     format!("{}{unit}", bytes / scale)
 }

@@ -51,7 +51,7 @@ pub(super) struct Fault {
 const TLS_WORDS: &[(&str, RouteTls)] =
     &[("may", RouteTls::May), ("require", RouteTls::Require), ("implicit", RouteTls::Implicit), ("never", RouteTls::Never)];
 
-const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
+const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug"];
 
 impl Slot<'_> {
     /// The type as gatepost.conf(5) names it.
@@ -88,7 +88,7 @@ impl Slot<'_> {
             Self::Path(f) => *f = folder.join(path(&string(value, "a path in quotes")?).map_err(at(value))?),
             Self::MaybePath(f) => *f = Some(folder.join(path(&string(value, "a path in quotes")?).map_err(at(value))?)),
             Self::Files(f) => *f = strings(value, "a path, \"conf.d/*.conf\", or a list of them", path)?,
-            Self::Log(f) => *f = log_filter(&string(value, "a level, \"info\"")?).map_err(at(value))?,
+            Self::Log(f) => *f = log_level(&string(value, "a level, \"info\"")?).map_err(at(value))?,
             Self::Separators(f) => *f = separators(&string(value, "one or more characters, \"+\"")?).map_err(at(value))?,
             Self::Sockets(f, port) => {
                 let want = if port.is_some() { "an address, \"192.0.2.53\", or a list of them" } else { "\"address:port\" or a list of them" };
@@ -135,7 +135,7 @@ impl Slot<'_> {
 }
 
 /// A TOML basic string.
-pub(super) fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {
@@ -234,13 +234,8 @@ fn path(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("must not be an empty path".into()) } else { Ok(text.to_owned()) }
 }
 
-/// `info`, or `info,mta=debug`: a level for all and others for rooms.
-fn log_filter(text: &str) -> Result<String, String> {
-    let good = text.split(',').all(|part| {
-        let level = part.rsplit_once('=').map_or(part, |(_, l)| l).trim();
-        LEVELS.contains(&level)
-    });
-    if good { Ok(text.to_owned()) } else { Err(format!("{} is not a level: write one of {}, or \"info,mta=debug\"", quote(text), LEVELS.join(", "))) }
+fn log_level(text: &str) -> Result<String, String> {
+    if LEVELS.contains(&text) { Ok(text.to_owned()) } else { Err(format!("{} is not a level: write one of {}", quote(text), LEVELS.join(", "))) }
 }
 
 fn separators(text: &str) -> Result<String, String> {

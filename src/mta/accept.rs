@@ -16,7 +16,7 @@ use crate::{
     accounts::{AccountId, Accounts, Resolved},
     config::Config,
     disk::Draft,
-    message::Address,
+    message::{Address, address_list, dsn},
     spool::{self, Entry, Spool, State},
     store::{self, Store, Target},
 };
@@ -24,6 +24,9 @@ use std::{borrow::Cow, sync::Arc, time::SystemTime};
 
 /// RFC 5321 §6.3 asks for a limit; half the hundred it names still lets every honest path through.
 const MAX_HOPS: usize = 50;
+
+/// Nobody writes a mail with more; a longer list is not read to its end.
+const MAX_AUTHORS: usize = 100;
 
 /// Where each copy goes.
 #[derive(Debug, Default)]
@@ -41,7 +44,7 @@ impl Plan {
     pub(super) fn add(&mut self, mta: &Mta, to: &spool::Recipient) -> bool {
         let Resolved::To { accounts: homes, external, .. } = mta.resolve(&to.address) else { return false };
         let address = to.address.to_string();
-        let original = || Some(to.original.clone().unwrap_or_else(|| format!("rfc822;{address}")));
+        let original = || Some(to.original.clone().unwrap_or_else(|| format!("rfc822;{}", dsn::xtext(&address))));
         for account in homes {
             if self.locals.iter().any(|(a, _)| *a == account) {
                 continue;
@@ -214,10 +217,7 @@ impl Job {
     fn refuse_false_authors(&self, head: &Head, bytes: &[u8]) -> Result<(), Refusal> {
         let Origin::Submission(account) = &self.client.origin else { return Ok(()) };
         let [from] = head.from.as_slice() else { return Err(Refusal::from_missing()) };
-        let authors = authors(&bytes[from.clone()]);
-        if authors.is_empty() {
-            return Err(Refusal::from_missing());
-        }
+        let authors = authors(&bytes[from.clone()]).filter(|a| (1..=MAX_AUTHORS).contains(&a.len())).ok_or_else(Refusal::from_missing)?;
         match authors.iter().find(|a| !self.accounts.may_send_as(account, a)) {
             Some(a) => Err(Refusal::from_not_owned(account, a)),
             None => Ok(()),
@@ -250,7 +250,7 @@ impl Job {
         if self.client.origin == Origin::Mx {
             return None;
         }
-        let author = head.from.first().and_then(|r| authors(&bytes[r.clone()]).into_iter().next());
+        let author = head.from.first().and_then(|r| authors(&bytes[r.clone()])?.into_iter().next());
         let domain = author.or_else(|| self.sender.clone())?.domain;
         self.keys.has(&domain).then_some(domain)
     }
@@ -376,14 +376,9 @@ fn unreadable(e: std::io::Error) -> crate::disk::Error {
     crate::disk::Error::new("read", "draft", e)
 }
 
-/// Addresses of a From value, groups and comments understood.
-fn authors(value: &[u8]) -> Vec<Address> {
-    let mut field = b"From:".to_vec();
-    field.extend_from_slice(value);
-    field.extend_from_slice(b"\r\n\r\n");
-    let Some(message) = mail_parser::MessageParser::new().parse_headers(&field) else { return Vec::new() };
-    let Some(from) = message.from() else { return Vec::new() };
-    from.iter().filter_map(|a| Address::parse(a.address()?)).collect()
+/// Addresses of a From value. `None`: one of them is no address that could be checked.
+fn authors(value: &[u8]) -> Option<Vec<Address>> {
+    address_list::mailboxes(value).map(|m| m.address()).collect()
 }
 
 fn added_message_id(added: &str) -> Option<String> {

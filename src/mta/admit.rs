@@ -40,6 +40,14 @@ impl Mta {
         }
     }
 
+    /// A name alone means one of ours: that of the first domain where there is one.
+    pub fn local_address(&self, name: &str) -> Option<Address> {
+        let config = self.config.get();
+        let at = |domain: &String| Address::parse(&format!("{name}@{domain}"));
+        let known = config.domains.iter().filter_map(at).find(|a| matches!(self.accounts.resolve(a), Resolved::To { .. }));
+        known.or_else(|| config.domains.first().and_then(at))
+    }
+
     fn may_send_as(&self, account: &AccountId, address: &Address) -> bool {
         self.accounts.may_send_as(account, address)
     }

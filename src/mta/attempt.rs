@@ -8,7 +8,7 @@
 use super::{
     Mta, Plan, bounce, events,
     queue::backoff,
-    route::{Destination, Host, reply},
+    route::{Destination, Host},
     stamp,
 };
 use crate::{
@@ -121,8 +121,10 @@ impl Mta {
         let has_sender = entry.sender.is_some();
         if age >= config.queue.lifetime {
             for r in entry.recipients.iter_mut().filter(|r| r.state == State::Pending) {
-                let last = r.last_error.clone().unwrap_or_else(|| "no attempt succeeded".to_owned());
-                fail(has_sender, r, format!("554 4.4.7 Not delivered within {}; last: {last}", span(config.queue.lifetime)));
+                let last = r.last_error.take();
+                fail(has_sender, r, format!("554 4.4.7 Not delivered within {}", span(config.queue.lifetime)));
+                // What was heard last says more to people.
+                r.last_error = last;
                 events::bounced(&entry.id, r);
             }
             self.keep(&mut entry).await;
@@ -131,8 +133,9 @@ impl Mta {
         let warn =
             has_sender && !entry.warned && !config.queue.warn_after.is_zero() && age >= config.queue.warn_after && entry.recipients.iter().any(slow);
         if warn || entry.recipients.iter().any(|r| r.notice) {
-            match bounce::tell(self, config, &entry, warn.then_some(&slow)).await {
-                Ok(()) => {
+            match bounce::tell(self, config, &entry, |r| warn && slow(r)).await {
+                Ok(notice) => {
+                    events::told(&entry, &notice);
                     entry.warned |= warn;
                     entry.recipients.iter_mut().for_each(|r| r.notice = false);
                 }
@@ -172,7 +175,7 @@ impl Mta {
                 Err(why) => last = (Some(host.name), why),
             }
         }
-        Report { recipients: group.recipients, outcomes: all(reply(451, (4, 4, 1), last.1)), host: last.0 }
+        Report { recipients: group.recipients, outcomes: all(Reply::new(451, (4, 4, 1), last.1)), host: last.0 }
     }
 
     /// `Err`: none of its addresses could be talked to.
@@ -223,7 +226,7 @@ impl Mta {
             disk::read(&path).map(|bytes| store.deliver(&targets, prefix.as_bytes(), &Draft::from_bytes(bytes), SystemTime::now()))
         })
         .await;
-        let deferred = |r: super::Refusal| Outcome::Deferred(reply(r.code, r.enhanced, r.cause.unwrap_or(r.text)));
+        let deferred = |r: super::Refusal| Outcome::Deferred(Reply::new(r.code, r.enhanced, r.cause.unwrap_or(r.text)));
         match results {
             Err(e) => vec![deferred((&e).into()); homes.len()],
             Ok(results) => results
@@ -232,7 +235,7 @@ impl Mta {
                 .map(|(r, home)| match r {
                     Ok(()) => {
                         events::delivered(&entry.id, home);
-                        Outcome::Delivered { reply: reply(250, (2, 0, 0), "Delivered"), dsn: false }
+                        Outcome::Delivered { reply: Reply::new(250, (2, 0, 0), "Delivered"), dsn: false }
                     }
                     Err(e) => deferred(e.into()),
                 })
@@ -265,14 +268,14 @@ fn apply(entry: &mut Entry, report: Report) {
                 r.state = State::Delivered;
                 r.notice = has_sender && r.notify.success && !dsn;
                 r.last_error = None;
-                events::sent(&entry.id, r, &words(&reply));
+                events::sent(&entry.id, r, &reply);
             }
             Outcome::Refused(reply) => {
-                fail(has_sender, r, words(&reply));
+                fail(has_sender, r, reply.to_string());
                 events::bounced(&entry.id, r);
             }
             Outcome::Deferred(reply) => {
-                r.last_error = Some(words(&reply));
+                r.last_error = Some(reply.to_string());
                 events::deferred(&entry.id, r, entry.attempts);
             }
         }
@@ -284,13 +287,6 @@ fn fail(has_sender: bool, r: &mut Recipient, why: String) {
     r.notice = has_sender && (r.notify == Notify::default() || r.notify.failure);
     r.last_error = None;
     r.state = State::Failed(why);
-}
-
-fn words(r: &Reply) -> String {
-    match r.enhanced {
-        Some((class, subject, detail)) => format!("{} {class}.{subject}.{detail} {}", r.code, r.text),
-        None => format!("{} {}", r.code, r.text),
-    }
 }
 
 /// `5 days`, `4 hours`, `30 seconds`.

@@ -2,30 +2,120 @@
 //!
 //! Notices have the null sender and nobody is ever told of mail with a null sender, so there is no notice about a notice.
 
-use super::{Client, MailParams, Mta, Notify, Origin, Recipient, Transaction};
+use super::{Client, MailParams, Mta, Notify, Origin, QueueId, Recipient, Transaction, stamp};
 use crate::{
     config::Config,
-    disk::Draft,
-    message::Address,
-    spool::{self, Entry},
+    disk::{self, Draft},
+    message::dsn::{Action, Report, Reported, Returned},
+    spool::{self, Entry, State, envelope::seconds},
 };
-use std::rc::Rc;
+use std::{io::Read as _, path::Path, rc::Rc, time::SystemTime};
 
-/// One message about all recipients that have a notice due, and, with `slow`, those that are late.
-pub(super) async fn tell(mta: &Rc<Mta>, config: &Config, entry: &Entry, slow: Option<&dyn Fn(&spool::Recipient) -> bool>) -> Result<(), String> {
-    let Some(sender) = entry.sender.clone() else { return Ok(()) };
-    let draft = Draft::new();
-    let transaction = Transaction {
-        id: mta.queue_id(),
-        client: internal(config),
-        sender: None,
-        params: MailParams { smtputf8: entry.smtputf8, ..MailParams::default() },
-        recipients: vec![Recipient { address: sender, notify: Notify { never: true, ..Notify::default() }, orcpt: None }],
-        draft,
+/// Of a message whose header alone goes back, so much is read.
+const MAX_HEADER: u64 = 64 << 10;
+
+/// One message about all recipients that have a notice due, and those that are `slow`.
+pub(super) async fn tell(mta: &Rc<Mta>, config: &Config, entry: &Entry, slow: impl Fn(&spool::Recipient) -> bool) -> Result<QueueId, String> {
+    let Some(sender) = entry.sender.clone() else { return Err("the null sender is never told".to_owned()) };
+    let id = mta.queue_id();
+    let told: Vec<spool::Recipient> = entry.recipients.iter().filter(|r| r.notice || slow(r)).cloned().collect();
+    let (path, about, hostname) = (mta.spool.message(&entry.id), entry.clone(), config.hostname.clone());
+    let until = entry.arrived.checked_add(config.queue.lifetime).unwrap_or(entry.arrived);
+    let message_id = stamp::message_id(config, &id);
+    let build = move || {
+        let original = read(&path, about.ret_full && told.iter().any(|r| matches!(r.state, State::Failed(_)))).map_err(|e| e.to_string())?;
+        let reported: Vec<Reported<'_>> = told.iter().map(|r| report(r, until)).collect();
+        let report = Report {
+            reporting_mta: &hostname,
+            to: about.sender.as_ref().ok_or("no sender")?,
+            date: unix(SystemTime::now()),
+            message_id: message_id.trim_matches(['<', '>']),
+            arrival: unix(about.arrived),
+            envid: about.envid.as_deref(),
+            queue_id: about.id.as_str(),
+            recipients: &reported,
+            returned: if about.ret_full { Returned::Full(&original) } else { Returned::Header(&original) },
+            smtputf8: about.smtputf8,
+        };
+        Ok::<_, String>((report.build(), report.needs_utf8()))
     };
-    mta.accept(transaction).await.map(drop).map_err(|r| r.to_string())
+    let (bytes, smtputf8) = smol::unblock(build).await?;
+    let body_8bit = !bytes.is_ascii();
+    let transaction = Transaction {
+        id: id.clone(),
+        client: internal(config, &entry.id),
+        sender: None,
+        params: MailParams { smtputf8, body_8bit, ..MailParams::default() },
+        recipients: vec![Recipient { address: sender, notify: Notify { never: true, ..Notify::default() }, orcpt: None }],
+        draft: Draft::from_bytes(bytes),
+    };
+    mta.accept(transaction).await.map(|_| id).map_err(|r| r.to_string())
 }
 
-fn internal(config: &Config) -> Client {
-    Client { origin: Origin::Internal, address: None, helo: config.hostname.clone(), tls: None, with: "LOCAL", conn: "-".to_owned() }
+/// The whole message only when it goes back whole; of a success its header is enough (RFC 3461 §6.2).
+fn read(path: &Path, whole: bool) -> disk::Result<Vec<u8>> {
+    if whole {
+        return disk::read(path);
+    }
+    let mut head = Vec::new();
+    disk::open(path)?.take(MAX_HEADER).read_to_end(&mut head).map_err(|e| disk::Error::new("read", path, e))?;
+    Ok(head)
+}
+
+fn report(r: &spool::Recipient, until: SystemTime) -> Reported<'_> {
+    let (action, why, otherwise) = match &r.state {
+        State::Failed(why) => (Action::Failed, Some(why), (5, 0, 0)),
+        State::Pending => (Action::Delayed, r.last_error.as_ref(), (4, 0, 0)),
+        State::Delivered if r.local => (Action::Delivered, None, (2, 0, 0)),
+        // The next host announced no DSN: nobody will tell more (RFC 3461 §5.2.2).
+        State::Delivered => (Action::Relayed, None, (2, 0, 0)),
+    };
+    Reported {
+        recipient: &r.address,
+        original: r.original.as_deref(),
+        action,
+        status: why.and_then(|w| status(w)).unwrap_or(otherwise),
+        remote_mta: r.remote.as_deref(),
+        diagnostic: why.map(|w| r.last_error.as_ref().unwrap_or(w).as_str()),
+        last_attempt: None,
+        will_retry_until: (action == Action::Delayed).then(|| unix(until)),
+    }
+}
+
+/// The enhanced code of `550 5.1.1 text`. One that we gave up on has 4.4.7: another attempt could have succeeded.
+fn status(said: &str) -> Option<(u8, u8, u8)> {
+    let mut parts = said.split(' ').nth(1)?.split('.').map(|p| p.parse::<u8>().ok());
+    let code = (parts.next()?.filter(|class| matches!(class, 4 | 5))?, parts.next()??, parts.next()??);
+    parts.next().is_none().then_some(code)
+}
+
+fn unix(t: SystemTime) -> i64 {
+    i64::try_from(seconds(t)).unwrap_or(i64::MAX)
+}
+
+fn internal(config: &Config, about: &QueueId) -> Client {
+    Client { origin: Origin::Internal, address: None, helo: config.hostname.clone(), tls: None, with: "LOCAL", conn: about.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_of_replies() {
+        const CASES: &[(&str, Option<(u8, u8, u8)>)] = &[
+            ("550 5.1.1 No such user", Some((5, 1, 1))),
+            ("554 4.4.7 Not delivered within 5 days", Some((4, 4, 7))),
+            ("550 No such user", None),
+            ("550 2.0.0 x", None),
+            ("550 5.1", None),
+            ("550 5.1.1.1", None),
+            ("550 5.1.999 x", None),
+            ("450 4.2.0", Some((4, 2, 0))),
+            ("", None),
+        ];
+        for (said, want) in CASES {
+            assert_eq!(status(said), *want, "{said:?}");
+        }
+    }
 }

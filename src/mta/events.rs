@@ -1,6 +1,6 @@
 //! The log lines of this room: one function per event, keys in fixed order.
 
-use super::{Client, Origin, QueueId, Refusal, Verb, accept::Filed};
+use super::{Client, Origin, QueueId, Verb, accept::Filed};
 use crate::{
     journal::Line,
     message::Address,
@@ -50,20 +50,6 @@ pub(super) fn delivered(id: &QueueId, account: &dyn Display) {
     Line::info("mta", "delivered").with("qid", id).with("account", account).send();
 }
 
-/// Our no to MAIL, RCPT or the message.
-pub(super) fn refused(client: &Client, id: Option<&QueueId>, verb: &str, sender: Option<&Address>, to: Option<&Address>, refusal: &Refusal) {
-    Line::info("mta", "refuse")
-        .with("conn", &client.conn)
-        .with_some("qid", id)
-        .with_some("client", client.address)
-        .with("verb", verb)
-        .with("from", envelope(sender))
-        .with_some("to", to.map(|t| format!("<{t}>")))
-        .with("reply", refusal)
-        .with_some("cause", refusal.cause.as_ref())
-        .send();
-}
-
 pub(super) fn loaded(entries: usize) {
     Line::info("queue", "loaded").with("entries", entries).send();
 }
@@ -80,7 +66,7 @@ pub(super) fn verb(id: &QueueId, verb: Verb) {
 }
 
 /// A remote host took it.
-pub(super) fn sent(id: &QueueId, r: &Recipient, reply: &str) {
+pub(super) fn sent(id: &QueueId, r: &Recipient, reply: &dyn Display) {
     Line::info("queue", "sent")
         .with("qid", id)
         .with("to", format!("<{}>", r.address))
@@ -109,6 +95,11 @@ pub(super) fn bounced(id: &QueueId, r: &Recipient) {
         .with_some("reply", reply)
         .with("notice", if r.notice { "yes" } else { "no" })
         .send();
+}
+
+/// The sender was told; `notice` is the id of the message that says so.
+pub(super) fn told(entry: &Entry, notice: &QueueId) {
+    Line::info("queue", "notice").with("qid", &entry.id).with("to", envelope(entry.sender.as_ref())).with("notice", notice).send();
 }
 
 /// The entry has left the queue.

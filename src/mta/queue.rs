@@ -36,8 +36,8 @@ pub(super) struct Table {
     slots: RefCell<BTreeMap<QueueId, Slot>>,
     /// What is neither held nor busy, by time.
     schedule: RefCell<BTreeSet<(SystemTime, QueueId)>>,
-    busy: Cell<usize>,
-    changed: Event,
+    pub(super) busy: Cell<usize>,
+    pub(super) changed: Event,
 }
 
 impl Table {

@@ -54,7 +54,11 @@ impl Destination {
             Self::Domain(domain, n) => {
                 let tls = n.and_then(|n| config.routes.get(n)).map_or(RouteTls::May, |r| r.tls.clone());
                 let names = if domain.starts_with('[') {
-                    vec![literal(domain).ok_or_else(|| reply(550, (5, 1, 2), format!("{domain} is not an address that can be reached")))?.to_string()]
+                    vec![
+                        literal(domain)
+                            .ok_or_else(|| Reply::new(550, (5, 1, 2), format!("{domain} is not an address that can be reached")))?
+                            .to_string(),
+                    ]
                 } else {
                     exchangers(&config.hostname, domain, dns, seed).await?
                 };
@@ -108,26 +112,26 @@ async fn exchangers(own: &str, domain: &str, dns: &Dns, seed: u64) -> Result<Vec
         Err(dns::Error::NoData) => match dns.addresses(domain).await {
             Ok(_) => Ok(vec![domain.to_owned()]),
             Err(dns::Error::NoData | dns::Error::NoSuchName) => {
-                Err(reply(550, (5, 1, 2), format!("{domain} takes no mail: it has neither MX nor address")))
+                Err(Reply::new(550, (5, 1, 2), format!("{domain} takes no mail: it has neither MX nor address")))
             }
-            Err(dns::Error::Temporary(why)) => Err(reply(451, (4, 4, 3), format!("address of {domain}: {why}"))),
+            Err(dns::Error::Temporary(why)) => Err(Reply::new(451, (4, 4, 3), format!("address of {domain}: {why}"))),
         },
-        Err(dns::Error::NoSuchName) => Err(reply(550, (5, 1, 2), format!("There is no domain {domain}"))),
-        Err(dns::Error::Temporary(why)) => Err(reply(451, (4, 4, 3), format!("MX of {domain}: {why}"))),
+        Err(dns::Error::NoSuchName) => Err(Reply::new(550, (5, 1, 2), format!("There is no domain {domain}"))),
+        Err(dns::Error::Temporary(why)) => Err(Reply::new(451, (4, 4, 3), format!("MX of {domain}: {why}"))),
     }
 }
 
 /// By preference, equal ones shuffled by `seed`; ourselves and what is not preferred to us dropped (RFC 5321 §5.1).
 fn order(own: &str, domain: &str, mut list: Vec<(u16, String)>, mut seed: u64) -> Result<Vec<String>, Reply> {
     if !list.is_empty() && list.iter().all(|(_, host)| host.is_empty() || host == ".") {
-        return Err(reply(556, (5, 1, 10), format!("{domain} does not take mail (null MX)")));
+        return Err(Reply::new(556, (5, 1, 10), format!("{domain} does not take mail (null MX)")));
     }
     list.retain(|(_, host)| !host.is_empty() && host != ".");
     if let Some(ours) = list.iter().filter(|(_, host)| host.trim_end_matches('.').eq_ignore_ascii_case(own)).map(|(p, _)| *p).min() {
         list.retain(|(p, _)| *p < ours);
     }
     if list.is_empty() {
-        return Err(reply(554, (5, 4, 6), format!("Mail for {domain} comes back to this host, which is not configured for it")));
+        return Err(Reply::new(554, (5, 4, 6), format!("Mail for {domain} comes back to this host, which is not configured for it")));
     }
     let mut keyed: Vec<(u16, u64, String)> = Vec::with_capacity(list.len());
     for (preference, host) in list {
@@ -154,17 +158,13 @@ fn bare(host: &str) -> String {
     host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host).to_owned()
 }
 
-pub(super) fn reply(code: u16, enhanced: (u8, u8, u8), text: impl Into<String>) -> Reply {
-    Reply { code, enhanced: Some(enhanced), text: text.into() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn route(to: &[&str], from: &[&str]) -> Route {
         let own = |l: &[&str]| l.iter().map(|s| (*s).to_owned()).collect();
-        Route { to: own(to), from: own(from), via: None, tls: RouteTls::May, user: None, password: None }
+        Route { to: own(to), from: own(from), via: None, tls: RouteTls::May, user: None, password: None, password_file: None }
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! The header fields that we add: Return-Path, Delivered-To, Received (RFC 5321 §4.4), and what a submission lacks.
 
 use super::{Client, Origin, QueueId};
-use crate::{config::Config, message::Address};
+use crate::{
+    config::Config,
+    message::{self, Address},
+};
 use std::{fmt::Write, time::SystemTime};
 
 /// RFC 5321 §4.4. The client of a submission is not named unless configured: its address is where a person is.
@@ -67,17 +70,6 @@ pub(super) fn message_id(config: &Config, id: &QueueId) -> String {
 
 /// RFC 5322 §3.3, in UTC: a server's own zone says nothing to anybody.
 pub(super) fn date(now: SystemTime) -> String {
-    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let seconds = now.duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let (days, s) = (seconds / 86_400, seconds % 86_400);
-    // Years from March 1st of year 0, so that the odd day comes last.
-    let z = days + 719_468;
-    let (era, doe) = (z / 146_097, z % 146_097);
-    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let (day, month) = (doy - (153 * mp + 2) / 5 + 1, (mp + 2) % 12);
-    let year = yoe + era * 400 + u64::from(month < 2);
-    format!("{}, {day} {} {year} {:02}:{:02}:{:02} +0000", DAYS[(days % 7) as usize], MONTHS[month as usize], s / 3600, s / 60 % 60, s % 60)
+    let unix = now.duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    message::date::rfc5322(i64::try_from(unix).unwrap_or(i64::MAX))
 }

@@ -87,17 +87,17 @@ pub fn confine(wanted: &Confinement) -> Result<Report, String> {
 }
 
 /// Makes the folders that the daemon writes to and, as root with a `user` to become, gives them to it.
-pub fn own_directories(user: Option<&str>, folders: &[&Path]) -> Result<(), String> {
+pub fn own_directories(user: Option<&str>, folders: &[(&Path, u32)]) -> Result<(), String> {
     let owner = match user {
         Some(name) if Uid::effective().is_root() => Some(User::from_name(name).map_err(|e| failed(name, e))?.ok_or_else(|| no_user(name))?),
         _ => None,
     };
-    for folder in folders {
+    for (folder, mode) in folders {
         let told = |e: &dyn fmt::Display| format!("cannot create {}: {e}; make it, or set another in the configuration", folder.display());
         if folder.is_dir() {
             continue;
         }
-        std::fs::DirBuilder::new().recursive(true).mode(0o750).create(folder).map_err(|e| told(&e))?;
+        std::fs::DirBuilder::new().recursive(true).mode(*mode).create(folder).map_err(|e| told(&e))?;
         if let Some(u) = &owner {
             chown(*folder, Some(u.uid), Some(u.gid)).map_err(|e| told(&e))?;
         }

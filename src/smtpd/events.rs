@@ -26,9 +26,9 @@ pub(super) fn command(s: &Session, command: &Result<Command, Reply>) {
 }
 
 pub(super) fn reply(s: &Session, reply: &Reply) {
-    // The text of a 334 is a prompt and no secret, but what is not logged cannot leak.
-    let text = if reply.code == 334 { "334".to_owned() } else { reply.to_string() };
-    Line::debug(ROOM, "reply").with("conn", s.wire.conn()).with("reply", text).send();
+    let line = Line::debug(ROOM, "reply").with("conn", s.wire.conn());
+    // A challenge of ours is a prompt and no secret, but what is not logged cannot leak.
+    if reply.code == 334 { line.with("reply", reply.code) } else { line.with("reply", reply) }.send();
 }
 
 pub(super) fn login(s: &Session, account: &AccountId, mechanism: &str) {

@@ -167,6 +167,7 @@ impl Session {
             Command::Expn => Reply::new(502, (5, 5, 1), "EXPN is not for strangers"),
             Command::StartTls => return self.start_tls().await,
             Command::Auth(mechanism, initial) => self.auth(&mechanism, initial).await?,
+            Command::Unbounded => return Err(Stop::Say(Reply::new(501, (5, 5, 4), "Syntax: BDAT size [LAST]"))),
             Command::Foreign => return Err(Stop::Say(Reply::new(554, (5, 5, 1), "This is SMTP, not HTTP"))),
         };
         Ok(Some(reply))

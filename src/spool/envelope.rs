@@ -196,7 +196,7 @@ fn notify(value: &str) -> Option<Notify> {
 }
 
 /// Seconds of UNIX time; what lies before 1970 is 0.
-pub(super) fn seconds(t: SystemTime) -> u64 {
+pub fn seconds(t: SystemTime) -> u64 {
     t.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 

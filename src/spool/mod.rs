@@ -126,8 +126,8 @@ impl Spool {
 
     /// Everything under `tmp/`, messages without an envelope, and temporary files of [`disk::replace`].
     fn sweep(&self) -> disk::Result<()> {
-        for path in names(&self.tmp)?.iter().map(|n| self.tmp.join(n)).filter(|p| !p.is_dir()) {
-            disk::remove_file(&path)?;
+        for name in names(&self.tmp)? {
+            disk::remove_file(&self.tmp.join(name))?;
         }
         let mut swept = 0;
         for name in names(&self.dir)? {
@@ -286,14 +286,7 @@ fn read_entry(dir: &Path, id: &QueueId) -> disk::Result<Option<Result<Entry, Str
 
 /// File names in a folder; others than UTF-8 are not ours.
 fn names(dir: &Path) -> disk::Result<Vec<String>> {
-    let err = |e| disk::Error::new("read folder", dir, e);
-    let mut out = Vec::new();
-    for item in std::fs::read_dir(dir).map_err(err)? {
-        if let Ok(name) = item.map_err(err)?.file_name().into_string() {
-            out.push(name);
-        }
-    }
-    Ok(out)
+    Ok(disk::list(dir)?.into_iter().filter(|(_, is_dir)| !is_dir).filter_map(|(name, _)| name.into_string().ok()).collect())
 }
 
 /// A prepared entry: on disk and fsynced, but not yet part of the queue. [`Prepared::commit`] is one rename;

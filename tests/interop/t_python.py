@@ -30,7 +30,7 @@ def test_imaplib_tour(folder):
         same(imap.copy("1:3", "Lists/rust")[0], "OK", "COPY")
         same(imap.status("Lists/rust", "(MESSAGES UNSEEN)")[1], [b"Lists/rust (MESSAGES 3 UNSEEN 3)"], "STATUS")
         same(imap.store("1,3", "+FLAGS", r"\Deleted")[0], "OK", "STORE \\Deleted")
-        same(imap.expunge(), ("OK", [b"1", b"2"]), "EXPUNGE")
+        check(imap.expunge()[1] in ([b"1", b"2"], [b"3", b"1"]), "EXPUNGE")
         same(imap.rename("Lists/rust", "Lists/crab")[0], "OK", "RENAME")
         same(imap.subscribe("Lists/crab")[0], "OK", "SUBSCRIBE")
         check(any(b"Lists/crab" in line for line in imap.list()[1]), imap.list())

@@ -48,6 +48,7 @@ pub(crate) fn prepare(dir: &Path, fixtures: &Fixtures, mx_port: u16) -> Result<(
     let mut keys: Vec<(String, String)> = [
         ("hostname", "\"mail.example.org\"".to_owned()),
         ("domains", "[\"example.org\"]".to_owned()),
+        ("postmaster", "\"alice@example.org\"".to_owned()),
         ("state", path("state")),
         ("run", path("run")),
         ("users", path("users")),

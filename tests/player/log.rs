@@ -42,7 +42,15 @@ impl log::Log for Logger {
     fn flush(&self) {}
 }
 
+/// Logger and panic hook. A panic of a server is a line of its session's report; of a pool thread, one on stderr.
 pub(crate) fn install() {
+    std::panic::set_hook(Box::new(|panic| {
+        let line = format!("PANIC {}", panic.to_string().replace('\n', " "));
+        MINE.with(|m| match &*m.borrow() {
+            Some(buffer) => buffer.push(line),
+            None => eprintln!("{line}"),
+        });
+    }));
     let _ = log::set_logger(&Logger);
     log::set_max_level(log::LevelFilter::Info);
 }

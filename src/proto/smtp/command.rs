@@ -29,6 +29,8 @@ pub enum Command {
     StartTls,
     /// Mechanism in upper case, initial response.
     Auth(String, Option<String>),
+    /// A BDAT without a size: where its chunk ends cannot be known, so nothing that follows is a command for sure.
+    Unbounded,
     /// The client speaks HTTP: a browser or a proxy that somebody tricks into sending mail.
     Foreign,
 }
@@ -65,7 +67,7 @@ impl Command {
             "HELO" => Ok(Self::Helo(name(rest)?)),
             "MAIL" => mail(rest),
             "RCPT" => rcpt(rest),
-            "BDAT" => bdat(rest),
+            "BDAT" => Ok(bdat(rest).unwrap_or(Self::Unbounded)),
             "AUTH" => auth(rest),
             "DATA" => alone(Self::Data, rest),
             "RSET" => alone(Self::Rset, rest),
@@ -98,6 +100,7 @@ impl Command {
             Self::Expn => "EXPN",
             Self::StartTls => "STARTTLS",
             Self::Auth(..) => "AUTH",
+            Self::Unbounded => "BDAT?",
             Self::Foreign => "HTTP",
         }
     }
@@ -150,14 +153,14 @@ fn hint(text: &str) -> &'static str {
 }
 
 /// RFC 3030 §2
-fn bdat(rest: &str) -> Result<Command, Reply> {
+fn bdat(rest: &str) -> Option<Command> {
     let (size, marker) = rest.split_once(' ').map_or((rest, None), |(s, m)| (s, Some(m.trim_start_matches(' '))));
     let is_number = (1..=19).contains(&size.len()) && size.bytes().all(|b| b.is_ascii_digit());
     let size = size.parse().ok().filter(|_| is_number);
     match (size, marker) {
-        (Some(size), None) => Ok(Command::Bdat { size, last: false }),
-        (Some(size), Some(m)) if m.eq_ignore_ascii_case("LAST") => Ok(Command::Bdat { size, last: true }),
-        _ => Err(syntax("Syntax: BDAT size [LAST]")),
+        (Some(size), None) => Some(Command::Bdat { size, last: false }),
+        (Some(size), Some(m)) if m.eq_ignore_ascii_case("LAST") => Some(Command::Bdat { size, last: true }),
+        _ => None,
     }
 }
 
@@ -195,6 +198,11 @@ mod tests {
             ("data  ", Command::Data),
             ("BDAT 0", Command::Bdat { size: 0, last: false }),
             ("BDAT 10 last", Command::Bdat { size: 10, last: true }),
+            ("BDAT", Command::Unbounded),
+            ("BDAT x", Command::Unbounded),
+            ("BDAT +1", Command::Unbounded),
+            ("BDAT 1 FIRST", Command::Unbounded),
+            ("BDAT 99999999999999999999", Command::Unbounded),
             ("RSET", Command::Rset),
             ("NOOP", Command::Noop),
             ("NOOP anything at all", Command::Noop),
@@ -239,11 +247,6 @@ mod tests {
             (b"DATA now", "501 5.5.4 No argument allowed"),
             (b"QUIT now", "501 5.5.4 No argument allowed"),
             (b"STARTTLS x", "501 5.5.4 No argument allowed"),
-            (b"BDAT", "501 5.5.4 Syntax: BDAT size [LAST]"),
-            (b"BDAT x", "501 5.5.4 Syntax: BDAT size [LAST]"),
-            (b"BDAT +1", "501 5.5.4 Syntax: BDAT size [LAST]"),
-            (b"BDAT 1 FIRST", "501 5.5.4 Syntax: BDAT size [LAST]"),
-            (b"BDAT 99999999999999999999", "501 5.5.4 Syntax: BDAT size [LAST]"),
             (b"AUTH", "501 5.5.4 Syntax: AUTH mechanism [initial-response]"),
             (b"AUTH PLAIN a b", "501 5.5.4 Syntax: AUTH mechanism [initial-response]"),
             (b"VRFY", "501 5.5.4 Argument wanted"),

@@ -48,6 +48,9 @@ impl Framer {
     fn cut(&mut self, bytes: &[u8], limit: usize) -> Option<(usize, Frame)> {
         let end = memchr::memchr2(b'\r', b'\n', bytes);
         let Some(at) = end else { return self.unfinished(bytes.len(), limit) };
+        if self.skipped + at > MAX_SKIP {
+            return Some((at, Frame::Endless));
+        }
         match (bytes.get(at), bytes.get(at + 1)) {
             (Some(b'\r'), None) => self.unfinished(at, limit),
             (Some(b'\r'), Some(b'\n')) => {
@@ -129,9 +132,11 @@ mod tests {
             (format!("{auth}x\r\nQUIT\r\n"), vec![Frame::TooLong, line("QUIT")]),
             (format!("{fits}{fits}\nQUIT\r\n"), vec![Frame::Bare]),
             ("x".repeat(MAX_SKIP + 20_000), vec![Frame::Endless]),
+            ("x".repeat(MAX_SKIP) + "\r\nQUIT\r\n", vec![Frame::TooLong, line("QUIT")]),
+            ("x".repeat(MAX_SKIP + 1) + "\r\nQUIT\r\n", vec![Frame::Endless]),
         ];
         for (input, want) in &cases {
-            for size in [1, 1000, 1999, 15_000] {
+            for size in [1, 1000, 1999, 15_000, 100_000] {
                 assert_eq!(frames(input.as_bytes(), size), *want, "{} octets by {size}", input.len());
             }
         }
