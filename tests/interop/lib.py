@@ -90,6 +90,8 @@ def certificate(folder, names):
     alt = ",".join([f"DNS:{n}" for n in names] + ["IP:127.0.0.1", "IP:127.0.0.2", "IP:127.0.0.3"])
     extensions.write_text(f"subjectAltName={alt}\nbasicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\n")
     run("openssl", "x509", "-req", "-in", csr, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial", "-days", "30", "-extfile", extensions, "-out", cert)
+    # A server that was started as root reads it again as somebody else at SIGHUP.
+    key.chmod(0o644)
     return ca, cert, key
 
 

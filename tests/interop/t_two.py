@@ -196,7 +196,7 @@ def test_mail_loop_ends(folder):
         for g in (p.alpha, p.beta):
             before = len(g.said())
             g.hup()
-            g.heard("daemon", "reload", after=before)
+            g.heard("daemon reloaded", after=before)
         with p.alpha.smtp() as client:
             client.sendmail("alice@beta.test", ["ping@alpha.test"], message("ping@alpha.test"))
         bounced = wait(lambda: p.beta.files() or p.alpha.files(), "a bounce ends the loop", 90)
