@@ -170,22 +170,10 @@ impl Rooms {
 
 /// Keys that are fixed once the sockets are bound and the sandbox is shut.
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let listen = |c: &Config| format!("{:?}", c.listen);
-    let mut keys = Vec::new();
-    if listen(old) != listen(new) {
-        keys.push("listen");
-    }
-    for (key, changed) in [
-        ("state", old.state != new.state),
-        ("run", old.run != new.run),
-        ("user", old.user != new.user),
-        ("dns.servers", old.dns.servers != new.dns.servers),
-        ("limits.threads", old.limits.threads != new.limits.threads),
-        ("tls.cert", old.tls.cert.is_some() != new.tls.cert.is_some()),
-    ] {
-        if changed {
-            keys.push(key);
-        }
+    let mut keys = config::needs_restart(old, new);
+    // Another certificate can be read at any time; listeners without TLS cannot learn it.
+    if old.tls.cert.is_some() != new.tls.cert.is_some() {
+        keys.push("tls.cert");
     }
     keys
 }

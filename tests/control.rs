@@ -46,14 +46,14 @@ impl Server {
     }
 
     fn run(&self, called: &str, args: &[&str]) -> (i32, String, String) {
-        words(self.command(called, args).output().expect("started"))
+        words(&self.command(called, args).output().expect("started"))
     }
 
     fn sendmail(&self, args: &[&str], message: &str) -> (i32, String, String) {
         let mut c = self.command("sendmail", args);
         let mut child = c.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
         child.stdin.take().expect("piped").write_all(message.as_bytes()).expect("written");
-        words(child.wait_with_output().expect("ended"))
+        words(&child.wait_with_output().expect("ended"))
     }
 
     fn start(&mut self) {
@@ -87,7 +87,7 @@ impl Server {
     }
 }
 
-fn words(o: Output) -> (i32, String, String) {
+fn words(o: &Output) -> (i32, String, String) {
     (o.status.code().unwrap_or(-1), String::from_utf8_lossy(&o.stdout).into_owned(), String::from_utf8_lossy(&o.stderr).into_owned())
 }
 

@@ -38,18 +38,12 @@ pub(crate) fn parse(text: &str, file: &Path, domains: &[String]) -> (Users, Vec<
             }
         };
         if let Some(first) = users.get(&id) {
-            problem(false, format!("{id}: stands in line {} already: remove one of them", User::line(first)));
+            problem(false, format!("{id}: stands in line {} already: remove one of them", first.line));
             continue;
         }
         users.insert(id, user);
     }
     (users, problems)
-}
-
-impl User {
-    fn line(&self) -> usize {
-        self.line
-    }
 }
 
 fn entry(line: &str, number: usize, domains: &[String], warn: &mut dyn FnMut(String)) -> Result<(AccountId, User), String> {

@@ -80,12 +80,12 @@ struct Options {
 impl Options {
     /// As sendmail takes them: short options, some with a value attached or apart, addresses last or between.
     fn parse(called: &str, args: &[String]) -> Result<Self, String> {
-        let mut o = Self::default();
-        o.mode = match called {
+        let mode = match called {
             "mailq" => Mode::Queue,
             "newaliases" => Mode::Aliases,
             _ => Mode::Send,
         };
+        let mut o = Self { mode, ..Self::default() };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             let Some(flag) = arg.strip_prefix('-').filter(|f| !f.is_empty()) else {

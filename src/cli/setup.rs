@@ -246,7 +246,7 @@ impl Plan {
     }
 
     fn user(&self, id: &AccountId, password: &str) -> Result<(), String> {
-        let hash = scheme::make(scheme::Scheme::Argon2id, password)?;
+        let hash = scheme::make(scheme::Scheme::Argon2id, &super::user::prepared(password)?)?;
         let set = |text: &str| edit::add(text, &self.domains, id, &hash, None).or_else(|_| edit::password(text, &self.domains, id, &hash));
         change(&self.folder().join("users"), &self.secret, set)
     }

@@ -5,6 +5,7 @@ use crate::{
     accounts::{AccountId, Accounts, edit, scheme},
     config::{self, Config},
     disk,
+    proto::sasl,
 };
 use argh::FromArgs;
 use ring::rand::SecureRandom;
@@ -121,7 +122,7 @@ fn add(config: &Config, args: &Add) -> Result<String, String> {
     // Before a password is asked for in vain.
     edit::add(&text(config)?, &config.domains, &id, "", None)?;
     let (password, made) = Source::of(args.stdin, args.generate)?.password(&id)?;
-    let hash = scheme::make(scheme, &password)?;
+    let hash = scheme::make(scheme, &prepared(&password)?)?;
     change(&config.users, &Owner::shared(config.user.as_deref()), |text| edit::add(text, &config.domains, &id, &hash, args.quota.as_deref()))?;
     Ok(format!("{id} is added to {}.{made}", config.users.display()))
 }
@@ -131,7 +132,7 @@ fn passwd(config: &Config, args: &Passwd) -> Result<String, String> {
     let scheme = scheme_named(&args.scheme)?;
     edit::password(&text(config)?, &config.domains, &id, "")?;
     let (password, made) = Source::of(args.stdin, args.generate)?.password(&id)?;
-    let hash = scheme::make(scheme, &password)?;
+    let hash = scheme::make(scheme, &prepared(&password)?)?;
     change(&config.users, &Owner::shared(config.user.as_deref()), |text| edit::password(text, &config.domains, &id, &hash))?;
     Ok(format!("{id} has a new password.{made}"))
 }
@@ -170,6 +171,11 @@ fn show(config: &Config, json: bool) -> Exit {
 fn text(config: &Config) -> Result<String, String> {
     let bytes = disk::read_if_exists(&config.users).map_err(|e| e.to_string())?.unwrap_or_default();
     String::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8: save it as UTF-8", config.users.display()))
+}
+
+/// As a login prepares what it compares with (RFC 4013), so that it does not matter how a client types an umlaut.
+pub(super) fn prepared(password: &str) -> Result<String, String> {
+    sasl::prepare(password).ok_or_else(|| "the password has characters that no login may send (control characters)".to_owned())
 }
 
 fn scheme_named(name: &str) -> Result<scheme::Scheme, String> {

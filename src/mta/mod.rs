@@ -2,6 +2,13 @@
 //!
 //! One pipeline for MX, submission, `sendmail` and our own bounces ([`Mta::accept`]). Knows nothing of the
 //! dialogue a message came from.
+//!
+//! RFC 5321 §4.4 (trace), §5 (MX), §6 (loops, bounces), 6409 §6, §8 (submission), 3461 and 3464 (notices), 6376 and
+//! 8463 (DKIM), 7505 (null MX).
+//!
+//! Deviations: fifty hops are enough (§6.3 would have a hundred). A submission does not name its client in Received
+//! unless configured. Local users (`sendmail`) are believed in what From they write, not in their envelope. Several
+//! accounts share one file, so only a single one is named in Delivered-To.
 
 mod accept;
 mod admit;
@@ -9,6 +16,7 @@ mod attempt;
 mod bounce;
 mod events;
 mod head;
+mod limits;
 mod queue;
 mod refusal;
 mod route;
@@ -96,7 +104,7 @@ pub struct Mta {
     /// DKIM keys; replaced on reload.
     pub keys: Live<sign::Keys>,
     queue: queue::Table,
-    limits: attempt::Limits,
+    limits: limits::Limits,
 }
 
 impl Mta {

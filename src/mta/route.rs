@@ -49,10 +49,10 @@ impl Destination {
                 let route = config.routes.get(*n);
                 let Some((route, (host, port))) = route.and_then(|r| Some((r, r.via.clone()?))) else { return Ok(Vec::new()) };
                 let auth = route.user.clone().zip(route.password.clone());
-                Ok(vec![Host { name: bare(&host), port, tls: route.tls.clone(), auth }])
+                Ok(vec![Host { name: bare(&host), port, tls: route.tls, auth }])
             }
             Self::Domain(domain, n) => {
-                let tls = n.and_then(|n| config.routes.get(n)).map_or(RouteTls::May, |r| r.tls.clone());
+                let tls = n.and_then(|n| config.routes.get(n)).map_or(RouteTls::May, |r| r.tls);
                 let names = if domain.starts_with('[') {
                     vec![
                         literal(domain)
@@ -62,7 +62,7 @@ impl Destination {
                 } else {
                     exchangers(&config.hostname, domain, dns, seed).await?
                 };
-                Ok(names.into_iter().map(|name| Host { name, port: config.smtp.mx_port, tls: tls.clone(), auth: None }).collect())
+                Ok(names.into_iter().map(|name| Host { name, port: config.smtp.mx_port, tls, auth: None }).collect())
             }
         }
     }

@@ -18,6 +18,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+type Enhanced = (u8, u8, u8);
+type Answer<T> = Result<T, (u16, Enhanced)>;
+
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -223,7 +226,7 @@ const MINE: &str = "From: alice@example.org\nTo: x\nSubject: hi\nDate: x\nMessag
 #[test]
 fn nobody_relays_by_any_spelling() {
     world("relay", "", "list: alice, carol@example.net\n", async |w| {
-        const CASES: &[(&str, Result<(), (u16, (u8, u8, u8))>)] = &[
+        const CASES: &[(&str, Answer<()>)] = &[
             ("alice@example.org", Ok(())),
             ("ALICE@example.org", Ok(())),
             ("alice+x@example.org", Ok(())),
@@ -325,7 +328,7 @@ fn a_submission_is_completed_and_tells_no_secrets() {
                 assert!(!got.contains(secret), "{secret} in {got}");
             }
         }
-        let cases: &[(&str, Option<(u16, (u8, u8, u8))>)] = &[
+        let cases: &[(&str, Option<(u16, Enhanced)>)] = &[
             (MINE, None),
             ("From: Alice <ALICE@example.org>\n\nx\n", None),
             ("From: alice@example.org\n", None),
@@ -535,6 +538,32 @@ fn a_home_that_cannot_be_written_gets_its_mail_later() {
         let got = w.inbox("alice");
         assert!(got.len() == 1 && got[0].starts_with("Return-Path: <carol@example.net>\r\nDelivered-To: alice@example.org\r\n"), "{got:?}");
         assert_eq!(w.inbox("bob").len(), 1);
+    });
+}
+
+#[test]
+fn a_removed_account_does_not_come_back_to_life() {
+    world("removed", "", "", async |w| {
+        let _queue = w.start();
+        let home = w.dir.join("state/mail/example.org/alice");
+        fs::create_dir_all(w.dir.join("state/mail/example.org")).unwrap();
+        fs::write(&home, "in the way").unwrap();
+        w.accept(
+            Origin::Submission(AccountId("bob@example.org".into())),
+            "bob@example.org",
+            &["alice@example.org", "bob@example.org"],
+            &MINE.replace("alice", "bob"),
+        )
+        .await
+        .unwrap();
+        w.until(|q| q.len() == 1 && q[0].attempts == 1).await;
+        fs::remove_file(&home).unwrap();
+        fs::write(w.dir.join("users"), "bob@example.org:{PLAIN}x\n").unwrap();
+        w.mta.accounts.reload(&w.mta.config.get()).unwrap();
+        w.mta.queue_do(Verb::Retry, &Which::All).await.unwrap();
+        w.until(<[Entry]>::is_empty).await;
+        assert!(!home.exists());
+        assert!(w.inbox("bob").iter().any(|m| m.contains("Status: 5.1.1") && m.contains("alice@example.org")));
     });
 }
 

@@ -7,7 +7,7 @@ use smol::{
 };
 use std::{
     io,
-    net::TcpStream,
+    net::{Shutdown, TcpStream},
     os::unix::net::UnixStream,
     pin::Pin,
     task::{Context, Poll},
@@ -42,10 +42,11 @@ impl AsyncWrite for Raw {
             Self::Unix(s) => Pin::new(s).poll_flush(cx),
         }
     }
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp(s) => Pin::new(s).poll_close(cx),
-            Self::Unix(s) => Pin::new(s).poll_close(cx),
+            // async-io's own close only flushes: without a FIN a client that waits for the end after QUIT waits in vain.
+            Self::Tcp(s) => Poll::Ready(s.get_ref().shutdown(Shutdown::Write)),
+            Self::Unix(s) => Poll::Ready(s.get_ref().shutdown(Shutdown::Write)),
         }
     }
 }

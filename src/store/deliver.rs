@@ -166,15 +166,10 @@ fn again(e: &Error) -> Error {
 }
 
 impl Folder {
-    /// A delivery of this process is durable under `new/`: number it now and tell the sessions. When that fails the
-    /// message is safe all the same, and the next look finds it.
+    /// A delivery of this process is durable under `new/`: number it now and tell the sessions. Whoever comes first
+    /// numbers all that wait by then. When that fails the messages are safe all the same, and the next look finds them.
     fn delivered(&self, message: &Message<'_>) {
-        let mut d = lock(&self.disk);
-        let ours = lock(&self.under_way).remove(message.base.as_bytes());
-        if !ours || !d.loaded || self.check().is_err() {
-            return;
-        }
-        let arrival = Arrival {
+        lock(&self.ready).push(Arrival {
             uid: None,
             name: message.base.as_bytes().into(),
             is_new: true,
@@ -184,9 +179,19 @@ impl Folder {
             size: message.vsize,
             date: message.date,
             fields: None,
-        };
-        if let Err(e) = self.enter_own(&mut d, vec![arrival]) {
-            super::events::not_taken_in(&scan::path(&self.dir(), true, message.base.as_bytes()), 1, &e);
+        });
+        let mut d = lock(&self.disk);
+        let mut ready = std::mem::take(&mut *lock(&self.ready));
+        let mut under_way = lock(&self.under_way);
+        // Those that a look took in meanwhile are no longer under way.
+        ready.retain(|a| under_way.remove(&a.name));
+        drop(under_way);
+        if ready.is_empty() || !d.loaded || self.check().is_err() {
+            return;
+        }
+        let count = ready.len();
+        if let Err(e) = self.enter_own(&mut d, ready) {
+            super::events::not_taken_in(&self.dir(), count, &e);
             d.new.forget();
         }
     }

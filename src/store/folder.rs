@@ -1,6 +1,10 @@
 //! An open folder: one copy of its state for all its sessions, one disk job at a time.
 
-use super::{Changes, Counts, Error, Meta, ModSeq, Result, Store, Uid, file, ledger, lock, scan, state::State, sync::Disk};
+use super::{
+    Changes, Counts, Error, Meta, ModSeq, Result, Store, Uid, file, ledger, lock, scan,
+    state::State,
+    sync::{Arrival, Disk},
+};
 use crate::disk;
 use event_listener::{Event, EventListener};
 use std::{
@@ -28,6 +32,8 @@ pub struct Folder {
     pub(super) state: Mutex<State>,
     /// Deliveries on their way into `new/`: whoever takes a name out, delivery or scan, numbers that file.
     pub(super) under_way: Mutex<HashSet<Box<[u8]>>>,
+    /// Deliveries that are durable and wait to be numbered.
+    pub(super) ready: Mutex<Vec<Arrival>>,
     pub(super) event: Event,
 }
 
@@ -53,6 +59,7 @@ impl Folder {
             disk: Mutex::default(),
             state: Mutex::default(),
             under_way: Mutex::default(),
+            ready: Mutex::default(),
             event: Event::new(),
         }
     }

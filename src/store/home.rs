@@ -154,7 +154,7 @@ impl Home {
 
     /// Job. Missing parents are made too (RFC 9051 §6.3.4).
     pub fn create(&self, name: &str) -> Result<()> {
-        let name = names::normalise(name)?;
+        let name = names::for_new(name)?;
         if name == "INBOX" || self.dir(&name).is_dir() {
             return Err(Error::Exists(name));
         }
@@ -204,7 +204,7 @@ impl Home {
 
     /// Job. With its children. INBOX: its messages move to the new folder (RFC 9051 §6.3.6).
     pub fn rename(&self, from: &str, to: &str) -> Result<()> {
-        let (from, to) = (names::normalise(from)?, names::normalise(to)?);
+        let (from, to) = (names::normalise(from)?, names::for_new(to)?);
         if from == "INBOX" {
             self.create(&to)?;
             let (inbox, target) = (self.open("INBOX")?, self.open(&to)?);

@@ -1,7 +1,7 @@
 //! Folder names: UTF-8 with `/` for clients, Maildir++ `.A.B` in modified UTF-7 (RFC 3501 §5.1.3) on disk.
 //!
-//! Dovecot and Courier write the same names. A dot inside a level is written `&AC4-`, so that it does not
-//! become a level of its own. Directories in plain UTF-8, as some restore scripts leave them, are read as well.
+//! Dovecot and Courier write the same names. A dot inside a level is read from `&AC4-`, but no such folder is made:
+//! Dovecot 2.3 lists it and cannot open it. Directories in plain UTF-8, as some restore scripts leave them, are read.
 
 use super::{Error, Result};
 
@@ -31,6 +31,14 @@ pub(super) fn normalise(name: &str) -> Result<String> {
         return bad("too long");
     }
     Ok(name)
+}
+
+/// As [`normalise`], for a folder that is to be made.
+pub(super) fn for_new(name: &str) -> Result<String> {
+    if name.contains('.') {
+        return Err(Error::BadName("not a folder name: a dot, which is what separates levels on disk".to_owned()));
+    }
+    normalise(name)
 }
 
 /// The directory below `Maildir/` of a normalised name; empty for INBOX.

@@ -234,7 +234,9 @@ fn folders_come_and_go() {
     home.create("Lists/rust/dev/").unwrap();
     assert!(matches!(home.create("Lists/rust"), Err(Error::Exists(_))));
     assert!(matches!(home.create("inbox"), Err(Error::Exists(_))));
-    home.create("v1.0").unwrap();
+    assert!(matches!(home.create("v1.0"), Err(Error::BadName(_))));
+    std::fs::create_dir(w.maildir().join(".v1&AC4-0")).unwrap();
+    assert_eq!(home.status("v1.0").unwrap().messages, 0);
     assert!(w.maildir().join(".v1&AC4-0/maildirfolder").is_file());
     home.delete("Lists/rust").unwrap();
     let listed: Vec<_> = home.list().unwrap().into_iter().map(|l| (l.name, l.selectable, l.subscribed, l.children)).collect();

@@ -90,16 +90,16 @@ pub(super) fn body(message: &[u8], structure: &Structure) -> Vec<u8> {
 
 /// A summary taken apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Summary<'a> {
-    pub(super) envelope: &'a [u8],
-    pub(super) structure: &'a [u8],
+pub struct Summary<'a> {
+    pub envelope: &'a [u8],
+    pub structure: &'a [u8],
     /// The fields of [`has_field`] as they stand in the message, if they were not too long.
-    pub(super) fields: Option<&'a [u8]>,
+    pub fields: Option<&'a [u8]>,
 }
 
 impl<'a> Summary<'a> {
     /// `None`: of another version, or damaged.
-    pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
+    pub fn read(bytes: &'a [u8]) -> Option<Self> {
         let (&[VERSION, complete], rest) = bytes.split_first_chunk()? else { return None };
         let (envelope, rest) = rest.split_first_chunk()?;
         let (structure, rest) = rest.split_first_chunk()?;
