@@ -4,11 +4,11 @@
 //! for the blocking pool, each bounded in messages and bytes, so that one client cannot hold the others up; what a
 //! job brings goes out before the next begins. A session that waits holds no buffer and no message.
 //!
-//! Sequence numbers are the session's own ([`view`](self)): they move only when EXPUNGE and EXISTS are sent, and
+//! Sequence numbers are the session's own: they move only when EXPUNGE and EXISTS are sent, and
 //! `sync.rs` alone sends those, after each command, as far as the table in `commands.rs` allows.
 //!
-//! Deviations: `\Recent` is taken by the first session that selects for writing, EXAMINE and STATUS see none of it. No password is read over plain text, on a
-//! UNIX socket neither.
+//! Deviations: `\Recent` is taken by the first session that selects for writing; EXAMINE and STATUS see none of it.
+//! No password is read over plain text, on a UNIX socket neither.
 //!
 //! Must not know: files, DNS, other protocols' sessions.
 
