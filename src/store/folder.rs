@@ -3,6 +3,7 @@
 use super::{
     Changes, Counts, Error, Meta, ModSeq, Result, Store, Uid, file, ledger, lock, scan,
     state::State,
+    summary::Book,
     sync::{Arrival, Disk},
 };
 use crate::disk;
@@ -34,6 +35,8 @@ pub struct Folder {
     pub(super) under_way: Mutex<HashSet<Box<[u8]>>>,
     /// Deliveries that are durable and wait to be numbered.
     pub(super) ready: Mutex<Vec<Arrival>>,
+    /// Held for jobs only.
+    pub(super) summaries: Mutex<Book>,
     pub(super) event: Event,
 }
 
@@ -60,6 +63,7 @@ impl Folder {
             state: Mutex::default(),
             under_way: Mutex::default(),
             ready: Mutex::default(),
+            summaries: Mutex::default(),
             event: Event::new(),
         }
     }

@@ -182,7 +182,7 @@ impl Folder {
             if scan::part_twins(dir, &scan, self.host())? && tries < TRIES {
                 continue;
             }
-            let diff = self.compare(&mut scan.names, scope);
+            let diff = self.compare(std::mem::take(&mut scan.names), scope);
             if scope == Scope::New && (diff.twin || !diff.missing.is_empty()) {
                 scope = Scope::All;
                 continue;
@@ -228,20 +228,20 @@ impl Folder {
         Ok(())
     }
 
-    fn compare(&self, found: &mut Names, scope: Scope) -> Diff {
+    fn compare(&self, mut found: Names, scope: Scope) -> Diff {
         let mut diff = Diff::default();
         self.in_steps(|m| match (scope, m.is_new) {
             (Scope::New, false) => {}
-            _ => match found.remove(file::base(&m.name)) {
+            _ => match found.take(file::base(&m.name)) {
                 None => diff.missing.push(m.uid),
                 Some(f) if f.name != m.name || f.is_new != m.is_new => diff.renamed.push((m.uid, f)),
                 Some(_) => {}
             },
         });
         if scope == Scope::New && !found.is_empty() {
-            self.in_steps(|m| diff.twin |= !m.is_new && found.contains_key(file::base(&m.name)));
+            self.in_steps(|m| diff.twin |= !m.is_new && found.contains(file::base(&m.name)));
         }
-        diff.unknown = found.drain().map(|(_, f)| f).collect();
+        diff.unknown = found.into_rest();
         diff
     }
 
