@@ -1,10 +1,7 @@
 //! An open folder: one copy of its state for all its sessions, one disk job at a time.
 
 use super::{
-    Changes, Counts, Error, Meta, ModSeq, Result, Store, Uid, file, ledger, lock, scan,
-    state::State,
-    summary::Book,
-    sync::{Arrival, Disk},
+    Changes, Counts, Error, Meta, ModSeq, Result, Store, Uid, enter::Arrival, file, ledger, lock, scan, state::State, summary::Book, sync::Disk,
 };
 use crate::disk;
 use event_listener::{Event, EventListener};

@@ -4,7 +4,7 @@
 //! others only look at memory and may be called on the executor thread (no lock is ever held across I/O there).
 //! Knows no wire syntax, no async, no config files. The invariants of the disk layout stand in ARCHITECTURE.md.
 //!
-//! The files: `deliver` (into `new/`), `sync` (what is on disk becomes state, with `scan` and `watch`), `flags` and
+//! The files: `deliver` (into `new/`), `sync` (what is on disk becomes state, with `scan`, `watch` and `enter`), `flags` and
 //! `transfer` (what sessions change), `state` (messages and their history in memory), `ledger`, `uidlist` and
 //! `keywords` (Dovecot's files), `home`, `names` and `subscriptions` (folders).
 //!
@@ -13,6 +13,7 @@
 
 mod deliver;
 mod dotlock;
+mod enter;
 mod events;
 mod file;
 mod flags;
