@@ -85,7 +85,8 @@ fn unstuff_by_the_book(input: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
 fn lone(content: &[u8]) -> bool {
     let at = |i: usize| content.get(i).copied();
     (0..content.len()).any(|i| match content[i] {
-        b'\r' => at(i + 1) != Some(b'\n'),
+        // CR CR LF is let through.
+        b'\r' => content[i..].iter().find(|b| **b != b'\r') != Some(&b'\n'),
         b'\n' => i == 0 || at(i - 1) != Some(b'\r'),
         _ => false,
     })

@@ -2,7 +2,9 @@
 //!
 //! The end of DATA is `CRLF . CRLF` and nothing else (RFC 5321 §4.1.1.4, §4.5.2): `LF.LF`, `LF.CRLF`, `CR.CR`, `CRLF.LF`
 //! and all their sisters are content, so no second message hides in a first. Content that holds a lone CR or LF is
-//! read to its end all the same and then refused ([`Body::bare`]): a relay after us might not be as strict.
+//! read to its end all the same and then refused ([`Body::bare`]): a relay after us might not be as strict. Except CRs
+//! before a CRLF (`CR CR LF`), which text-mode mistakes put into much honest mail: they end no line, and our own
+//! client sends them as spaces.
 
 /// The content of one DATA command. Streaming; holds no bytes.
 #[derive(Debug)]
@@ -62,6 +64,11 @@ impl Body {
                     self.line_start = true;
                 }
                 (Some(b'\r'), None) => break,
+                // CR CR LF: the last CR is the one that counts.
+                (Some(b'\r'), Some(b'\r')) => {
+                    at += 1;
+                    self.line_start = false;
+                }
                 _ => {
                     at += 1;
                     self.bare = true;
@@ -119,8 +126,8 @@ impl Chunks {
         while !self.bare && at < bytes.len() {
             let rest = bytes.get(at..).unwrap_or_default();
             if self.after_cr {
-                self.bare = rest.first() != Some(&b'\n');
-                self.after_cr = false;
+                self.after_cr = rest.first() == Some(&b'\r');
+                self.bare = !self.after_cr && rest.first() != Some(&b'\n');
                 at += 1;
                 continue;
             }
@@ -212,7 +219,7 @@ mod tests {
                     let (content, bare, rest) = unstuff(input.as_bytes(), size);
                     assert_eq!(rest, Some(vec![]), "{before:?}.{after:?} ended early by {size}");
                     assert!(content.len() >= end - 5, "{before:?}.{after:?} lost content");
-                    let lone = input.replace("\r\n", "").contains(['\r', '\n']);
+                    let lone = input.replace("\r\r\n", "").replace("\r\n", "").contains(['\r', '\n']);
                     assert_eq!(bare, lone, "{before:?}.{after:?}");
                 }
             }
@@ -238,7 +245,8 @@ mod tests {
             (&["a\n"], true),
             (&["a\r", "b\r\n"], true),
             (&["a\r\n", "\nb"], true),
-            (&["a\r\r\n"], true),
+            (&["a\r\r\n", "\r\r\r\n"], false),
+            (&["a\r\r", "b\r\n"], true),
             (&["a\r"], true),
             (&["a\0.\r\n.\r\n"], false),
             (&[""], false),
