@@ -13,7 +13,7 @@ impl Session {
         if self.may_start_tls() {
             lines.push("STARTTLS".into());
         }
-        if self.is_submission() && self.wire.is_tls() {
+        if self.is_submission() && self.is_private() {
             lines.push("AUTH PLAIN LOGIN".into());
         }
         self.transaction = None;
@@ -32,6 +32,11 @@ impl Session {
         let verbs = "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP STARTTLS AUTH QUIT";
         let more = if self.is_submission() { "Log in, then send from your own addresses" } else { "To send mail to others use port 465 or 587" };
         Reply::new(214, (2, 0, 0), format!("{verbs}\n{more}\nRFC 5321"))
+    }
+
+    /// May a password be sent here?
+    pub(super) fn is_private(&self) -> bool {
+        self.wire.is_private(&self.config.tls.plaintext)
     }
 
     pub(super) fn may_start_tls(&self) -> bool {
