@@ -21,7 +21,7 @@ use crate::{
     store::Store,
 };
 use std::{
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
@@ -59,6 +59,8 @@ pub struct Rooms {
     pub tls: Option<Acceptor>,
     pub drain: Drain,
     limits: listen::Limits,
+    /// One reload at a time: SIGHUP and control.sock may ask together.
+    reloading: smol::lock::Mutex<()>,
 }
 
 impl Rooms {
@@ -78,7 +80,8 @@ impl Rooms {
         let (keys, problems) = sign::Keys::load(&config.get().state.join("keys"));
         warn(&problems);
         mta.keys.set(keys);
-        Ok(Self { config, accounts: secrets.accounts, store, mta, tls: secrets.tls, drain: Drain::new(), limits: listen::Limits::default() })
+        let (drain, limits, reloading) = (Drain::new(), listen::Limits::default(), smol::lock::Mutex::new(()));
+        Ok(Self { config, accounts: secrets.accounts, store, mta, tls: secrets.tls, drain, limits, reloading })
     }
 
     pub fn smtp(&self, kind: smtpd::Kind) -> Rc<smtpd::Service> {
@@ -130,6 +133,7 @@ impl Rooms {
     /// SIGHUP: configuration, users, aliases, certificate and DKIM keys. All or nothing: when anything is wrong the
     /// old stays and `Err` says what.
     pub async fn reload(&self) -> Result<(), String> {
+        let _turn = self.reloading.lock().await;
         let file = self.config.get().file.clone();
         let (accounts, tls) = (self.accounts.clone(), self.tls.clone());
         let old = self.config.get();
@@ -151,7 +155,7 @@ impl Rooms {
         for key in needs_restart(&old, &config) {
             Line::warn("daemon", "reload").with("key", key).with("note", "takes effect at the next restart").send();
         }
-        let kept = Config {
+        let mut kept = Config {
             listen: old.listen.clone(),
             state: old.state.clone(),
             run: old.run.clone(),
@@ -159,6 +163,7 @@ impl Rooms {
             dns: old.dns.clone(),
             ..config
         };
+        fit(&mut kept, os::files());
         self.config.set(kept);
         let keys = self.config.get().state.join("keys");
         let (keys, problems) = smol::unblock(move || sign::Keys::load(&keys)).await;
@@ -221,11 +226,16 @@ impl Listeners {
         ];
         let mut passed = Activated::from_env().map_err(|e| format!("sockets from systemd: {e}"))?;
         let mut bound = Vec::new();
+        let ipv6 = os::sockets::has_ipv6();
         for (port, addresses) in wanted {
             for address in addresses {
                 let listener = match passed.take(*address) {
                     Taken::Listener(l) => l,
                     Taken::Covered => continue,
+                    Taken::Nothing if !ipv6 && is_spare(*address, addresses) => {
+                        Line::info("daemon", "skipped").with("listen", address).with("note", "this host has no IPv6").send();
+                        continue;
+                    }
                     Taken::Nothing => listen::bind(*address).map_err(|e| format!("listen.{}: {e}", port.name()))?,
                 };
                 bound.push((port, listener));
@@ -238,14 +248,44 @@ impl Listeners {
     }
 }
 
+/// `[::]` beside `0.0.0.0`, as in the defaults: on a host without IPv6 the other one is all there is to serve.
+fn is_spare(address: SocketAddr, all: &[SocketAddr]) -> bool {
+    let ipv4 = SocketAddr::from(([0, 0, 0, 0], address.port()));
+    address.is_ipv6() && address.ip().is_unspecified() && all.contains(&ipv4)
+}
+
+/// Descriptors that no connection shall take: the store, the queue's own connections, sockets and logs.
+const RESERVED: u64 = 256;
+/// A socket and a file it reads.
+const PER_CONNECTION: u64 = 2;
+
+/// No more connections than there are descriptors for: refusing some is better than failing all for want of a file.
+fn fit(config: &mut Config, files: u64) {
+    let most = usize::try_from(files.saturating_sub(RESERVED.min(files / 2)) / PER_CONNECTION).unwrap_or(usize::MAX).max(1);
+    if config.limits.connections > most {
+        let note = format!("only {files} files may be open, which is enough for {most} connections: raise LimitNOFILE= or ulimit -n");
+        Line::warn("daemon", "limits").with("connections", config.limits.connections).with("note", note).send();
+        config.limits.connections = most;
+    }
+}
+
+fn log_confined(report: &os::Report) {
+    let landlock = report.landlock.as_ref().map_or_else(|why| format!("off: {why}"), |how| (*how).to_owned());
+    let seccomp = report.seccomp.as_ref().map_or_else(|why| format!("off: {why}"), |()| "on".to_owned());
+    let whole = report.landlock.is_ok() && report.seccomp.is_ok() && report.uid != 0;
+    let line = if whole { Line::info("daemon", "confined") } else { Line::warn("daemon", "confined") };
+    line.with("uid", report.uid).with("files", report.files).with("landlock", landlock).with("seccomp", seccomp).send();
+}
+
 /// `gatepost serve`: returns when the daemon was asked to stop.
-pub fn run(config: Config) -> Result<(), String> {
+pub fn run(mut config: Config) -> Result<(), String> {
     let secrets = Secrets::load(&config)?;
     let listeners = Listeners::bind(&config)?;
     // Everybody may reach submit.sock; what is below state is its user's alone.
     os::own_directories(config.user.as_deref(), &[(&config.state, 0o750), (&config.run, 0o755)])?;
     let report = os::confine(&confinement(&config))?;
-    Line::info("daemon", "confined").with("report", report).send();
+    log_confined(&report);
+    fit(&mut config, report.files);
     let ex: Executor = Rc::new(smol::LocalExecutor::new());
     smol::block_on(ex.run(dns::EXECUTOR.run(live(ex.clone(), config, secrets, listeners))))
 }
@@ -260,8 +300,8 @@ fn confinement(config: &Config) -> os::Confinement {
             read.push(folder(&real));
         }
     }
-    // Two descriptors for each connection (socket, a file it reads) and some for the queue.
-    let files = 256 + 2 * config.limits.connections as u64;
+    read.extend(config.routes.iter().filter_map(|r| r.password_file.as_deref()).map(folder));
+    let files = RESERVED + PER_CONNECTION * config.limits.connections as u64;
     os::Confinement { user: config.user.clone(), read, write: vec![config.state.clone(), config.run.clone()], files, threads: 0 }
 }
 
@@ -269,7 +309,7 @@ async fn live(ex: Executor, config: Config, secrets: Secrets, listeners: Listene
     let mut signals = os::signals::Signals::new().map_err(|e| format!("signals: {e}"))?;
     let ports: Vec<String> = listeners.0.iter().filter_map(|(p, l)| Some(format!("{}={}", p.name(), l.local_addr().ok()?))).collect();
     let run = config.run.clone();
-    let rooms = Rc::new(Rooms::open(config, secrets)?);
+    let rooms = Rc::new(Rooms::open(config, secrets).map_err(|e| whose(&e))?);
     let mut tasks = rooms.start(&ex, listeners);
     // After the spool was opened: its lock says that these sockets have no other owner.
     match control::Sockets::bind(&run, None) {
@@ -287,6 +327,17 @@ async fn live(ex: Executor, config: Config, secrets: Secrets, listeners: Listene
     }
     Line::info("daemon", "ready").with("version", env!("CARGO_PKG_VERSION")).with("listen", ports.join(" ")).send();
     os::notify::ready();
+    os::notify::status("serving");
+    if let Some(every) = os::notify::watchdog_interval() {
+        // From the one executor: when it hangs, so does all else, and systemd shall know.
+        let watchdog = async move {
+            loop {
+                os::notify::watchdog();
+                smol::Timer::after(every).await;
+            }
+        };
+        ex.spawn(watchdog).detach();
+    }
     loop {
         match signals.next().await {
             os::signals::Signal::Hup => {
@@ -328,24 +379,78 @@ async fn reload(rooms: &Rooms) -> Result<(), String> {
     os::notify::reloading();
     let result = rooms.reload().await;
     match &result {
-        Ok(()) => Line::info("daemon", "reloaded").send(),
+        Ok(()) => {
+            Line::info("daemon", "reloaded").send();
+            os::notify::status("serving");
+        }
         Err(e) => {
             for line in e.lines() {
                 Line::error("daemon", "reload").with("error", line).send();
             }
+            if e.to_lowercase().contains("permission denied") {
+                let note = "the daemon has no more rights than its user, and folders that the configuration did not name at the start need a restart";
+                Line::error("daemon", "reload").with("note", note).send();
+            }
             Line::error("daemon", "reload").with("note", "the old configuration stays in force").send();
+            os::notify::status("serving with the old configuration: the last reload failed, the log says why");
         }
     }
     os::notify::ready();
     result
 }
 
+/// What stands in the way; warnings are for when nothing does.
 fn lines(problems: &[Problem]) -> String {
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    problems.iter().filter(|p| !p.warning).map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-fn warn(problems: &[Problem]) {
+pub(crate) fn warn(problems: &[Problem]) {
     for p in problems {
-        Line::warn("config", "problem").with("text", p).send();
+        let line = Line::warn("config", "problem").with("file", p.file.display());
+        line.with_some("line", (p.line > 0).then_some(p.line)).with("text", &p.text).send();
+    }
+}
+
+/// The usual reason why a folder of ours cannot be opened: root made it by hand.
+fn whose(error: &str) -> String {
+    if error.contains("Permission denied") {
+        let user = os::user_name(os::uid()).unwrap_or_else(|| os::uid().to_string());
+        return format!("{error}: the daemon runs as {user}, to whom all below state must belong (chown -R)");
+    }
+    error.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_ipv6_half_of_everywhere_is_spare() {
+        const CASES: &[(&str, &[&str], bool)] = &[
+            ("[::]:25", &["0.0.0.0:25", "[::]:25"], true),
+            ("[::]:25", &["[::]:25"], false),
+            ("[::]:25", &["0.0.0.0:26", "[::]:25"], false),
+            ("[2001:db8::1]:25", &["0.0.0.0:25", "[2001:db8::1]:25"], false),
+            ("0.0.0.0:25", &["0.0.0.0:25", "[::]:25"], false),
+        ];
+        for (address, all, want) in CASES {
+            let all: Vec<SocketAddr> = all.iter().map(|a| a.parse().unwrap()).collect();
+            assert_eq!(is_spare(address.parse().unwrap(), &all), *want, "{address} of {all:?}");
+        }
+    }
+
+    #[test]
+    fn connections_fit_the_descriptors() {
+        const CASES: &[(u64, usize, usize)] = &[(65536, 1000, 1000), (2256, 1000, 1000), (1024, 1000, 384), (64, 1000, 16), (0, 1000, 1), (64, 5, 5)];
+        let (mut config, _) = config::parse(
+            Path::new("/nonexistent/gatepost.conf"),
+            "hostname = \"a.example\"\ndomains = [\"a.example\"]\n[tls]\ncert = \"c\"\nkey = \"k\"\n",
+        )
+        .unwrap();
+        for (files, wanted, want) in CASES {
+            config.limits.connections = *wanted;
+            fit(&mut config, *files);
+            assert_eq!(config.limits.connections, *want, "{files}");
+        }
     }
 }

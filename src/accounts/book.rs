@@ -355,6 +355,10 @@ fn text(file: &Path, may_be_missing: bool, problems: &mut Vec<Problem>) -> Strin
             problem("is not there: gatepost user add alice makes it, or set users to the right file".into());
             String::new()
         }
+        Err(e) if e.source.kind() == std::io::ErrorKind::PermissionDenied => {
+            problem("cannot be read: permission denied: let the daemon's user read it (and enter its folders)".into());
+            String::new()
+        }
         Err(e) => {
             problem(format!("cannot be read: {}", e.source));
             String::new()

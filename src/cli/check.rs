@@ -12,14 +12,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// check configuration, users, aliases and certificate without starting anything
+/// check configuration, users, aliases and certificate without starting anything. Exit status: 0 all is well (there may
+/// be warnings), 1 something is wrong, 2 there is no configuration to read
 #[derive(FromArgs)]
 #[argh(subcommand, name = "check")]
 pub(crate) struct Args {
     /// print the effective configuration: every key with its value and what it is for
     #[argh(switch)]
     defaults: bool,
-    /// print problems as a JSON array of {{file, line, warning, text}}
+    /// print problems as a JSON array of objects with file, line, warning and text
     #[argh(switch)]
     json: bool,
     /// print gatepost.conf(5) in roff
@@ -27,7 +28,7 @@ pub(crate) struct Args {
     man: bool,
 }
 
-/// Exit status 1 when there is an error; warnings alone are 0.
+/// Exit status 1 when there is an error; warnings alone are 0; 2 when there is nothing to check.
 pub(crate) fn run(args: &Args, file: &Path) -> Exit {
     if args.man {
         print!("{}", config::man());
@@ -49,7 +50,11 @@ pub(crate) fn run(args: &Args, file: &Path) -> Exit {
             eprintln!("gatepost: {} is fine", file.display());
         }
     }
-    if bad { Exit::Found } else { Exit::Ok }
+    match (bad, std::fs::File::open(file)) {
+        (false, _) => Exit::Ok,
+        (true, Ok(_)) => Exit::Found,
+        (true, Err(_)) => Exit::Trouble,
+    }
 }
 
 /// The configuration, when it can be read, and all that is wrong with it and the files it names.

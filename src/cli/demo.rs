@@ -5,10 +5,12 @@
 
 mod client;
 
-use super::{Exit, trouble};
+use super::{Exit, out, trouble};
 use crate::{
+    accounts::scheme,
     config::{self, Config},
     daemon::{Executor, Listeners, Port, Rooms},
+    disk,
     dns::{self, stub},
     message::Address,
     net, os, smtpc,
@@ -17,6 +19,7 @@ use argh::FromArgs;
 use std::{
     cell::RefCell,
     net::{SocketAddr, TcpListener},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     rc::Rc,
     time::Duration,
@@ -41,9 +44,11 @@ const BOB: &str = "bob@example.net";
 pub(crate) fn run(args: &Args) -> Exit {
     let (dir, keep) = match &args.dir {
         Some(d) => (d.clone(), true),
-        None => (std::env::temp_dir().join(format!("gatepost-demo-{}", std::process::id())), false),
+        None => (std::env::temp_dir().join(format!("gatepost-demo-{:x}", disk::unique())), false),
     };
-    if let Err(e) = std::fs::create_dir_all(&dir) {
+    // A directory of its own that nobody made before us: everybody may write to /tmp.
+    let made = std::fs::DirBuilder::new().recursive(keep).mode(0o700).create(&dir);
+    if let Err(e) = made {
         return trouble(&format!("cannot create {}: {e}; `--dir DIR` works elsewhere", dir.display()));
     }
     let dir = std::fs::canonicalize(&dir).unwrap_or(dir);
@@ -58,10 +63,7 @@ pub(crate) fn run(args: &Args) -> Exit {
     }
     match result {
         Ok(()) => Exit::Ok,
-        Err(e) => {
-            eprintln!("gatepost demo: {e}");
-            Exit::Found
-        }
+        Err(e) => trouble(&format!("demo: {e}")),
     }
 }
 
@@ -79,6 +81,8 @@ impl Host {
 }
 
 async fn show(ex: Executor, dir: &Path, once: bool) -> Result<(), String> {
+    // From here on Ctrl-C, and a terminal that is closed, leave nothing behind.
+    let mut end = os::signals::Signals::new().map_err(|e| format!("signals: {e}"))?;
     let certificate = certificate(dir)?;
     let (socket, dns) = stub::bind().await.map_err(|e| format!("name server stub: {e}"))?;
     let asked = Rc::new(RefCell::new(Vec::new()));
@@ -95,12 +99,21 @@ async fn show(ex: Executor, dir: &Path, once: bool) -> Result<(), String> {
     println!("gatepost {}: two mail hosts on loopback, both in {}", env!("CARGO_PKG_VERSION"), dir.display());
     println!("  mx.example.org  user {ALICE}   password {PASSWORD}");
     println!("  mx.example.net  user {BOB}     password {PASSWORD}\n");
-    story(dir, &certificate, &org, &net, &asked).await?;
-    if !once {
-        commands(dir, &certificate, &org, &net);
-        wait_for_the_end().await;
+    let whole = async {
+        story(dir, &certificate, &org, &net, &asked).await?;
+        // With nobody left to read, nobody will press Ctrl-C either.
+        if !once && !out::lost() {
+            commands(dir, &certificate, &org, &net);
+            smol::future::pending::<()>().await;
+        }
+        Ok(())
+    };
+    let interrupted = async {
+        end.next().await;
         println!("\nStopping.");
-    }
+        if once { Err("interrupted".to_owned()) } else { Ok(()) }
+    };
+    smol::future::or(whole, interrupted).await?;
     for host in [org, net] {
         host.rooms.drain.start();
         let ended = async {
@@ -115,11 +128,6 @@ async fn show(ex: Executor, dir: &Path, once: bool) -> Result<(), String> {
     }
     drop(name_server);
     Ok(())
-}
-
-async fn wait_for_the_end() {
-    let Ok(mut signals) = os::signals::Signals::new() else { return smol::future::pending().await };
-    while !matches!(signals.next().await, os::signals::Signal::Term) {}
 }
 
 /// A certificate for both hosts and for localhost, valid in the demo only.
@@ -170,7 +178,8 @@ async fn start(ex: &Executor, dir: &Path, domain: &str, user: &str, shift: u16, 
         std::fs::create_dir_all(home.join(folder)).map_err(|e| format!("{}: {e}", home.display()))?;
     }
     write("gatepost.conf", &text)?;
-    write("users", &format!("{user}:{{PLAIN}}{PASSWORD}\n"))?;
+    let hash = smol::unblock(|| scheme::make(scheme::Scheme::Argon2id, PASSWORD)).await?;
+    write("users", &format!("{user}:{hash}\n"))?;
     write("aliases", &format!("postmaster: {user}\n"))?;
     let file = home.join("gatepost.conf");
     let config: Config = smol::unblock(move || config::load(&file))
@@ -292,7 +301,8 @@ fn commands(dir: &Path, certificate: &Path, org: &Host, net: &Host) {
     println!("curl -s --cacert {cert} --url pop3s://localhost:{}/1 --user {BOB}:{PASSWORD}", port(net, Port::Pop3s));
     println!("# bob's mailbox in mutt (apt install mutt)");
     println!(
-        "mutt -n -F /dev/null -e 'set ssl_force_tls=yes certificate_file={cert} imap_pass={PASSWORD} from={BOB}' -f imaps://bob%40example.net@localhost:{}/INBOX",
+        "mutt -n -F /dev/null -e 'set ssl_force_tls=yes certificate_file={cert} imap_pass={PASSWORD} from={BOB} folder={}' -f imaps://bob%40example.net@localhost:{}/INBOX",
+        dir.display(),
         port(net, Port::Imaps)
     );
     println!("# mail is plain files, and so is the configuration");

@@ -3,8 +3,22 @@
 use argh::FromArgs;
 use std::{path::PathBuf, process::ExitCode};
 
+// In the place of std's, which panic when nobody reads any more (`gatepost queue list | head`) or the disk is full.
+macro_rules! print {
+    ($($words:tt)*) => { $crate::cli::out::say(format_args!($($words)*)) };
+}
+macro_rules! println {
+    () => { $crate::cli::out::say(format_args!("\n")) };
+    ($($words:tt)*) => { $crate::cli::out::say(format_args!("{}\n", format_args!($($words)*))) };
+}
+macro_rules! eprintln {
+    () => { $crate::cli::out::complain(format_args!("\n")) };
+    ($($words:tt)*) => { $crate::cli::out::complain(format_args!("{}\n", format_args!($($words)*))) };
+}
+
 mod check;
 mod demo;
+mod out;
 mod queue;
 mod sendmail;
 mod serve;
@@ -57,7 +71,7 @@ pub(crate) fn trouble(what: &str) -> Exit {
 /// Log lines on stderr. Under systemd without the time, which the journal knows, and with its priority prefix.
 pub(crate) fn start_log(level: &str) {
     use std::io::Write;
-    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let journal = crate::os::stderr_is_journal();
     let level = level.parse().unwrap_or(log::LevelFilter::Info);
     let mut builder = env_logger::Builder::new();
     builder.filter(None, log::LevelFilter::Off).format(move |out, record| {
@@ -84,10 +98,25 @@ pub fn main() -> ExitCode {
     let called = argv.first().map(|a| a.rsplit('/').next().unwrap_or(a).to_owned()).unwrap_or_default();
     let exit = match called.as_str() {
         "sendmail" | "mailq" | "newaliases" => sendmail::main(&called, argv.get(1..).unwrap_or_default()),
-        _ => verbs(&argv),
+        _ => match verbs(&argv) {
+            Exit::Ok if out::lost() => Exit::Trouble,
+            exit => exit,
+        },
     };
     ExitCode::from(exit as u8)
 }
+
+/// What argh says, and what to do about it.
+fn usage(said: &str, words: &[&str]) -> String {
+    let said = said.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ");
+    if said.ends_with(": -c") || said.ends_with(": --config") {
+        return format!("{said}: it stands before the verb, as in `gatepost -c FILE check`");
+    }
+    let verb = words.iter().find(|w| VERBS.contains(w)).map_or(String::new(), |v| format!(" {v}"));
+    format!("{said}; `gatepost{verb} --help` says what there is")
+}
+
+const VERBS: &[&str] = &["serve", "demo", "check", "setup", "user", "queue"];
 
 fn verbs(argv: &[String]) -> Exit {
     let words: Vec<&str> = argv.iter().skip(1).map(String::as_str).collect();
@@ -99,7 +128,7 @@ fn verbs(argv: &[String]) -> Exit {
                     println!("{}", early.output.trim_end());
                     Exit::Ok
                 }
-                Err(()) => trouble(early.output.trim_end()),
+                Err(()) => trouble(&usage(early.output.trim_end(), &words)),
             };
         }
     };
@@ -116,5 +145,26 @@ fn verbs(argv: &[String]) -> Exit {
         Some(Verb::Setup(a)) => setup::run(&a, &config),
         Some(Verb::User(a)) => user::run(&a, &config),
         Some(Verb::Queue(a)) => queue::run(&a, &config),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::usage;
+
+    #[test]
+    fn wrong_usage_hears_the_remedy() {
+        const CASES: &[(&str, &[&str], &str)] = &[
+            (
+                "Unrecognized argument: -c",
+                &["check", "-c", "f"],
+                "Unrecognized argument: -c: it stands before the verb, as in `gatepost -c FILE check`",
+            ),
+            ("Unrecognized argument: nope", &["nope"], "Unrecognized argument: nope; `gatepost --help` says what there is"),
+            ("One of:\n    add\n", &["user"], "One of: add; `gatepost user --help` says what there is"),
+        ];
+        for (said, words, want) in CASES {
+            assert_eq!(usage(said, words), *want);
+        }
     }
 }

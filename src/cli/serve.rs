@@ -5,7 +5,8 @@ use crate::{config, daemon, disk, os};
 use argh::FromArgs;
 use std::path::Path;
 
-/// run the daemon in the foreground
+/// run the daemon in the foreground until SIGTERM or Ctrl-C; SIGHUP reads configuration, users, aliases, certificate and
+/// DKIM keys again. Started as root it becomes the configuration's `user` once the ports are bound
 #[derive(FromArgs)]
 #[argh(subcommand, name = "serve")]
 pub(crate) struct Args {
@@ -15,6 +16,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, config: &Path) -> Exit {
+    if let Some(level) = args.log.as_deref().filter(|l| l.parse::<log::LevelFilter>().is_err()) {
+        return trouble(&format!("--log {level} is not a level: write error, warn, info or debug"));
+    }
     let (config, warnings) = match config::load(config) {
         Ok(c) => c,
         Err(problems) => {
@@ -25,9 +29,7 @@ pub(crate) fn run(args: &Args, config: &Path) -> Exit {
         }
     };
     super::start_log(args.log.as_deref().unwrap_or(&config.log));
-    for p in &warnings {
-        eprintln!("{p}");
-    }
+    daemon::warn(&warnings);
     disk::fault::arm_from_env();
     if let Err(e) = os::blocking_threads(config.limits.threads) {
         return trouble(&e);

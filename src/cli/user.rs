@@ -32,7 +32,7 @@ enum Verb {
     Remove(Remove),
 }
 
-/// add a user; asks for the password, or takes it as --stdin or --generate say
+/// add a user; asks for the password unless --stdin or --generate is given
 #[derive(FromArgs)]
 #[argh(subcommand, name = "add")]
 struct Add {
@@ -75,7 +75,7 @@ struct Passwd {
 #[derive(FromArgs)]
 #[argh(subcommand, name = "list")]
 struct List {
-    /// as a JSON array of {{address, quota}}, quota in bytes or null
+    /// as a JSON array of objects with address and quota, in bytes or null
     #[argh(switch)]
     json: bool,
 }

@@ -9,6 +9,7 @@ use super::{
 use crate::disk;
 use std::{
     collections::HashMap,
+    io::Read,
     ops::Range,
     path::{Path, PathBuf},
     time::Duration,
@@ -20,19 +21,27 @@ use toml::{
 
 /// More than that is not a configuration.
 const MAX_FILE: usize = 4 << 20;
+/// Syntax errors shown of one file.
+const MAX_SLIPS: usize = 10;
 
 /// Reads the file and its includes. `Err` holds every problem found (errors and warnings), not only the first. Blocking.
 pub fn load(file: &Path) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     match read_text(file) {
         Ok(text) => parse(file, &text),
-        Err(text) => Err(vec![Problem { file: file.to_owned(), line: 0, text, warning: false }]),
+        Err(mut text) => {
+            if !file.exists() {
+                text.push_str(": gatepost setup writes one, gatepost -c FILE takes another");
+            }
+            Err(vec![Problem { file: file.to_owned(), line: 0, text, warning: false }])
+        }
     }
 }
 
 /// The same with the main file's text at hand; `file` names it and its folder. Blocking: includes and passwords are read.
 pub fn parse(file: &Path, text: &str) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     let mut loader = Loader::new(file);
-    loader.file(file, text, true);
+    let file = loader.config.file.clone();
+    loader.file(&file, text, true);
     loader.includes();
     loader.finish()
 }
@@ -78,8 +87,15 @@ impl Loader {
         let (table, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
             // What the parser made of a broken file would only give misleading faults.
+            // Nor does it help to hear of everything that follows from the first slip.
+            let mut told: Vec<(usize, String)> = Vec::new();
             for e in errors {
-                self.error_at(&source, &e.span().unwrap_or(0..0), syntax(e.message()));
+                let at = e.span().unwrap_or(0..0);
+                let slip = (source.place(&at).line, syntax(e.message()));
+                if told.len() < MAX_SLIPS && !told.contains(&slip) {
+                    self.error_at(&source, &at, slip.1.clone());
+                    told.push(slip);
+                }
             }
             return;
         }
@@ -198,7 +214,12 @@ impl Loader {
             match expand(&self.folder.join(&pattern)) {
                 Err(text) => self.problem(place.as_ref(), false, format!("include: {}: {text}", quote(&pattern))),
                 Ok(files) => {
+                    let main = std::fs::canonicalize(&self.config.file).ok();
                     for file in files {
+                        // `include = "*.conf"` matches the main file as well.
+                        if main.is_some() && std::fs::canonicalize(&file).ok() == main {
+                            continue;
+                        }
                         match read_text(&file) {
                             Ok(text) => self.file(&file, &text, false),
                             Err(text) => self.problem(place.as_ref(), false, format!("include: {}: {text}", file.display())),
@@ -290,11 +311,15 @@ fn set_default<T>(key: &Key<T>, into: &mut T, folder: &Path) {
 
 /// Text of a file, or why not.
 fn read_text(file: &Path) -> Result<String, String> {
-    let bytes = disk::read(file).map_err(|e| match e.source.kind() {
+    let failed = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::NotFound => "is not there".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "cannot be read: permission denied".to_owned(),
-        _ => format!("cannot be read: {}", e.source),
-    })?;
+        std::io::ErrorKind::PermissionDenied => "cannot be read: permission denied: let the daemon's user read it (and enter its folders)".to_owned(),
+        _ => format!("cannot be read: {e}"),
+    };
+    // A device may have no end.
+    let mut bytes = Vec::new();
+    let file = disk::open(file).map_err(|e| failed(e.source))?;
+    file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() > MAX_FILE {
         return Err(format!("is larger than {} MiB", MAX_FILE >> 20));
     }
@@ -423,5 +448,23 @@ mod tests {
             assert!(needs_restart(&config, &again).is_empty());
         }
         std::fs::remove_file(&secret).unwrap();
+    }
+
+    #[test]
+    fn a_file_may_match_its_own_include_and_slips_are_told_once() {
+        let folder = std::env::temp_dir().join(format!("gatepost-load-{:x}", disk::unique()));
+        std::fs::create_dir(&folder).unwrap();
+        let (main, other) = (folder.join("a.conf"), folder.join("b.conf"));
+        std::fs::write(&main, format!("include = \"*.conf\"\n{GOOD}")).unwrap();
+        std::fs::write(&other, "log = \"warn\"\n").unwrap();
+        assert_eq!(load(&main).map(|(c, p)| (c.log, p)), Ok(("warn".to_owned(), vec![])));
+        std::fs::write(&main, format!("x = {}", "[".repeat(5000))).unwrap();
+        let problems = load(&main).unwrap_err();
+        assert!(problems.len() < 4 && problems.iter().all(|p| p.line == 1 && p.file == main), "{problems:?}");
+        let endless = load(Path::new("/dev/zero")).unwrap_err();
+        assert!(endless[0].text.contains("larger than 4 MiB"), "{endless:?}");
+        let missing = load(&folder.join("none.conf")).unwrap_err();
+        assert!(missing[0].text.starts_with("is not there: gatepost setup"), "{missing:?}");
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

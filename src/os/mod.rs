@@ -13,13 +13,13 @@ mod sandbox;
 pub mod signals;
 
 pub use environment::blocking_threads;
-pub use privileges::{Confinement, Report, confine, own_directories};
+pub use privileges::{Confinement, Report, confine, files, own_directories};
 
 use nix::{
     sys::socket::{getsockopt, sockopt},
     unistd::{Uid, User},
 };
-use std::{io, os::fd::AsFd};
+use std::{env, io, os::fd::AsFd};
 
 /// The user id at the other end of a UNIX stream socket (SO_PEERCRED: as it was at connect).
 pub fn peer_uid(stream: &impl AsFd) -> io::Result<u32> {
@@ -29,6 +29,13 @@ pub fn peer_uid(stream: &impl AsFd) -> io::Result<u32> {
 /// The name of a system user, if it has one. Reads the user database: blocking.
 pub fn user_name(uid: u32) -> Option<String> {
     User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|u| u.name)
+}
+
+/// Does systemd's journal read what we write on stderr? JOURNAL_STREAM alone does not say so: programs inherit it whose
+/// stderr leads elsewhere, to a file or a terminal.
+pub fn stderr_is_journal() -> bool {
+    let Ok(stream) = env::var("JOURNAL_STREAM") else { return false };
+    nix::sys::stat::fstat(io::stderr()).is_ok_and(|s| stream == format!("{}:{}", s.st_dev, s.st_ino))
 }
 
 /// Our effective user id.

@@ -16,7 +16,7 @@ use nix::{
 use std::{
     ffi::CString,
     fmt,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -46,20 +46,6 @@ pub struct Report {
     pub landlock: Result<&'static str, String>,
     /// Or why not.
     pub seccomp: Result<(), String>,
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "uid {}, {} files, landlock ", self.uid, self.files)?;
-        match &self.landlock {
-            Ok(how) => f.write_str(how)?,
-            Err(why) => write!(f, "off ({why})")?,
-        }
-        match &self.seccomp {
-            Ok(()) => f.write_str(", seccomp on"),
-            Err(why) => write!(f, ", seccomp off ({why})"),
-        }
-    }
 }
 
 /// Once, before the first thread, after everything that needs privileges (bound ports, read secrets). Landlock
@@ -98,6 +84,8 @@ pub fn own_directories(user: Option<&str>, folders: &[(&Path, u32)]) -> Result<(
             continue;
         }
         std::fs::DirBuilder::new().recursive(true).mode(*mode).create(folder).map_err(|e| told(&e))?;
+        // Whatever the umask was.
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(*mode)).map_err(|e| told(&e))?;
         if let Some(u) = &owner {
             chown(*folder, Some(u.uid), Some(u.gid)).map_err(|e| told(&e))?;
         }
@@ -111,6 +99,12 @@ fn no_user(name: &str) -> String {
 
 fn failed(what: &str, e: impl fmt::Display) -> String {
     format!("cannot drop privileges: {what}: {e}")
+}
+
+/// How many file descriptors this process may have.
+pub fn files() -> u64 {
+    #[allow(clippy::useless_conversion)] // rlim_t is narrower on 32-bit machines
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft.into())
 }
 
 /// Only root may raise the hard limit.
@@ -161,10 +155,7 @@ mod tests {
     use super::*;
     use std::{
         fs,
-        os::unix::{
-            fs::{PermissionsExt, symlink},
-            process::CommandExt,
-        },
+        os::unix::{fs::symlink, process::CommandExt},
         process::Command,
         thread,
     };
@@ -258,5 +249,20 @@ mod tests {
     #[test]
     fn without_root_the_rest_still_holds() {
         run("user", false);
+    }
+
+    #[test]
+    fn folders_have_their_mode_under_any_umask() {
+        let dir = std::env::temp_dir().join(format!("gatepost-own-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir(&dir).unwrap();
+        let (state, run) = (dir.join("state"), dir.join("run"));
+        own_directories(None, &[(&state, 0o750), (&run, 0o777)]).unwrap();
+        let mode = |p: &Path| fs::metadata(p).unwrap().permissions().mode() & 0o7777;
+        assert_eq!((mode(&state), mode(&run)), (0o750, 0o777), "the usual umask takes 022 away");
+        fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
+        own_directories(None, &[(&state, 0o750)]).unwrap();
+        assert_eq!(mode(&state), 0o700, "what is there stays as somebody made it");
+        fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -64,6 +64,11 @@ impl Activated {
     }
 }
 
+/// Does this host speak IPv6 at all? Booted with ipv6.disable=1, or in a container without, it does not.
+pub fn has_ipv6() -> bool {
+    TcpListener::bind((std::net::Ipv6Addr::UNSPECIFIED, 0)).is_ok()
+}
+
 impl Handed {
     fn covers(&self, ip: IpAddr) -> bool {
         self.address.ip().is_unspecified() && (self.both_families || self.address.is_ipv6() == ip.is_ipv6())
