@@ -115,15 +115,17 @@ fn live(dir: &Path, zone: &str, inbox: &smol::channel::Receiver<Order>, ready: &
             Err(why) => {
                 let _ = ready.send(Err(why));
             }
-            Ok(rooms) => {
+            Ok((rooms, queue)) => {
                 let _ = ready.send(Ok(()));
                 obey(&rooms, &ex, inbox).await;
+                // It holds the executor that it runs on, and the spool with its lock: neither would ever go.
+                queue.cancel().await;
             }
         }
     })));
 }
 
-async fn open(dir: &Path, zone: &str, ex: &Rc<smol::LocalExecutor<'static>>) -> Result<Rooms, String> {
+async fn open(dir: &Path, zone: &str, ex: &Rc<smol::LocalExecutor<'static>>) -> Result<(Rooms, smol::Task<()>), String> {
     let zone = stub::Zone::parse(zone)?;
     let (socket, address) = stub::bind().await.map_err(|e| e.to_string())?;
     ex.spawn(stub::serve(socket, Rc::new(std::cell::RefCell::new(zone)), |_| ())).detach();
@@ -133,8 +135,8 @@ async fn open(dir: &Path, zone: &str, ex: &Rc<smol::LocalExecutor<'static>>) -> 
     let all = |problems: Vec<gatepost::config::Problem>| problems.iter().map(|p| format!("{p}\n")).collect::<String>();
     let (config, _) = gatepost::config::load(&file).map_err(all)?;
     let rooms = Rooms::build(config)?;
-    ex.spawn(rooms.mta.clone().run_queue(ex.clone(), rooms.drain.clone())).detach();
-    Ok(rooms)
+    let queue = ex.spawn(rooms.mta.clone().run_queue(ex.clone(), rooms.drain.clone()));
+    Ok((rooms, queue))
 }
 
 async fn obey(rooms: &Rooms, ex: &Rc<smol::LocalExecutor<'static>>, inbox: &smol::channel::Receiver<Order>) {
