@@ -277,8 +277,8 @@ fn words_stay_in_their_rooms() {
 fn every_line_of_the_log_has_a_room_that_is_shown() {
     let mut problems = Vec::new();
     for source in sources() {
-        for level in ["info", "warn", "error", "debug"] {
-            for (at, _) in source.text.match_indices(&format!("Line::{level}(\"")) {
+        for opening in ["Line::info(\"", "Line::warn(\"", "Line::error(\"", "Line::debug(\"", "ROOM: &str = \""] {
+            for (at, _) in source.text.match_indices(opening) {
                 let room: String = source.text[at..].chars().skip_while(|c| *c != '"').skip(1).take_while(|c| *c != '"').collect();
                 if !gatepost::journal::ROOMS.contains(&room.as_str()) {
                     problems.push(format!(

@@ -2,7 +2,7 @@
 
 use super::{
     commands, flags, refusal,
-    session::{Done, Outcome, Session, Stop, job},
+    session::{Done, Outcome, SLOW_READER, Session, State, Stop, job},
 };
 use crate::{
     disk::Draft,
@@ -23,6 +23,9 @@ const REST_MAX: usize = 1024;
 impl Session {
     pub(super) async fn append(&mut self, append: Append) -> Result<(), Ended> {
         let tag = append.tag.clone();
+        if let State::Selected(_, view) = &mut self.state {
+            view.cached = None;
+        }
         let too_big = append.size > self.config.limits.message_size;
         // Without a continuation to wait for, the octets are on their way already.
         let fatal = too_big && !append.sync;
@@ -31,6 +34,7 @@ impl Session {
         } else {
             self.append_message(append).await
         };
+        self.wire.set_patience(SLOW_READER);
         self.finish(&tag, outcome, &commands::APPEND).await?;
         if fatal { self.bye("Cannot go on after this.").await } else { Ok(()) }
     }

@@ -7,12 +7,16 @@ use crate::{
     },
     proto::imap::{Section, Text},
 };
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
 
 /// A message with its structure, looked for when first needed: most sections do without.
 pub(super) struct Loaded {
+    /// Without NUL.
     pub(super) bytes: Arc<Vec<u8>>,
-    structure: std::cell::OnceCell<Structure>,
+    structure: OnceLock<Structure>,
 }
 
 /// Where the octets are, or they themselves.
@@ -23,8 +27,9 @@ pub(super) enum Octets {
 }
 
 impl Loaded {
-    pub(super) fn new(bytes: Arc<Vec<u8>>) -> Self {
-        Self { bytes, structure: Default::default() }
+    pub(super) fn new(mut bytes: Vec<u8>) -> Self {
+        replace_nul(&mut bytes);
+        Self { bytes: Arc::new(bytes), structure: OnceLock::new() }
     }
     pub(super) fn structure(&self) -> &Structure {
         self.structure.get_or_init(|| Structure::scan(&self.bytes))
@@ -39,7 +44,6 @@ impl Loaded {
             Text::Body => Octets::InMessage(self.range(section, mime::Section::Text)?),
             Text::Mime => Octets::InMessage(self.range(section, mime::Section::Mime)?),
         };
-        let octets = without_nul(&self.bytes, octets);
         Some(match section.partial {
             Some((from, count)) => part_of(octets, from, count),
             None => octets,
@@ -75,15 +79,13 @@ pub(super) fn fields(message: &[u8], range: &Range<usize>, names: &[String], nam
 }
 
 /// NUL may not go over the wire (RFC 3501 §4.3.1); it stays one octet, so that sizes and offsets hold.
-fn without_nul(message: &[u8], octets: Octets) -> Octets {
-    let bytes = match &octets {
-        Octets::InMessage(range) => message.get(range.clone()).unwrap_or_default(),
-        Octets::Own(bytes) => bytes,
-    };
-    if memchr::memchr(0, bytes).is_none() {
-        return octets;
+pub(super) fn replace_nul(bytes: &mut [u8]) {
+    let mut rest = bytes;
+    while let Some(at) = memchr::memchr(0, rest) {
+        let (before, after) = rest.split_at_mut(at + 1);
+        before.iter_mut().skip(at).for_each(|b| *b = 0x80);
+        rest = after;
     }
-    Octets::Own(bytes.iter().map(|&b| if b == 0 { 0x80 } else { b }).collect())
 }
 
 fn part_of(octets: Octets, from: u32, count: u32) -> Octets {
@@ -111,7 +113,7 @@ mod tests {
     fn get(text: &str) -> Option<String> {
         let item = fetch::items(&mut Cursor::new(text.as_bytes())).unwrap().remove(0);
         let Item::Section(section) = item else { panic!("{text}") };
-        let loaded = Loaded::new(Arc::new(MESSAGE.as_bytes().to_vec()));
+        let loaded = Loaded::new(MESSAGE.as_bytes().to_vec());
         loaded.section(&section).map(|o| match o {
             Octets::InMessage(r) => MESSAGE[r].to_owned(),
             Octets::Own(b) => String::from_utf8(b).unwrap(),
@@ -151,7 +153,7 @@ mod tests {
     }
     #[test]
     fn nul_is_replaced() {
-        assert_eq!(without_nul(b"a\0b", Octets::InMessage(0..3)), Octets::Own(b"a\x80b".to_vec()));
-        assert_eq!(without_nul(b"a\0b", Octets::InMessage(2..3)), Octets::InMessage(2..3));
+        assert_eq!(*Loaded::new(b"\0a\0\0b\0".to_vec()).bytes, b"\x80a\x80\x80b\x80");
+        assert_eq!(*Loaded::new(b"ab".to_vec()).bytes, b"ab");
     }
 }

@@ -24,6 +24,12 @@ fn copy_uid(uid_validity: u32, pairs: &[(Uid, Uid)]) -> String {
     format!("COPYUID {uid_validity} {} {}", String::from_utf8_lossy(&from), String::from_utf8_lossy(&to))
 }
 
+/// Other sessions removed all that was named. UIDs that are not there are no error (RFC 3501 §6.4.8); who named
+/// sequence numbers must not believe that there is a copy.
+fn all_gone(uid: bool) -> Done {
+    if uid { Done::ok("Nothing is there any more.") } else { Done::no("EXPUNGEISSUED", "The messages are gone.") }
+}
+
 /// What both verbs begin with.
 struct Job {
     uids: Vec<Uid>,
@@ -52,7 +58,7 @@ impl Session {
         let uid_validity = to.counts().uid_validity;
         let pairs = job(move || from.copy(&uids, &to)).await?;
         if pairs.is_empty() {
-            return Ok(Done::ok("Nothing to copy."));
+            return Ok(all_gone(uid));
         }
         Ok(Done::ok_code(copy_uid(uid_validity, &pairs), "Copied."))
     }
@@ -67,9 +73,10 @@ impl Session {
         }
         let uid_validity = to.counts().uid_validity;
         let pairs = job(move || from.move_to(&uids, &to)).await?;
-        if !pairs.is_empty() {
-            self.wire.write(format!("* OK [{}] Moved.\r\n", copy_uid(uid_validity, &pairs)).as_bytes()).await?;
+        if pairs.is_empty() {
+            return Ok(all_gone(uid));
         }
+        self.wire.write(format!("* OK [{}] Moved.\r\n", copy_uid(uid_validity, &pairs)).as_bytes()).await?;
         Ok(Done::ok("Done."))
     }
     /// `sync` tells what is gone.

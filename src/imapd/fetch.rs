@@ -33,6 +33,8 @@ struct Plan {
     marks_seen: bool,
     /// Pieces of a message: keep it for the next.
     partial: bool,
+    /// Header fields out of the summary.
+    lists_fields: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -69,7 +71,8 @@ impl Plan {
         let needs = items.iter().map(needs).max().unwrap_or(Needs::Meta);
         let marks_seen = !read_only && items.iter().any(|i| matches!(i, Item::Section(s) if !s.peek));
         let partial = items.iter().any(|i| matches!(i, Item::Section(s) if s.partial.is_some()));
-        Self { items, needs, marks_seen, partial }
+        let lists_fields = items.iter().any(|i| matches!(i, Item::Section(s) if listed_fields(s).is_some()));
+        Self { items, needs, marks_seen, partial, lists_fields }
     }
     /// How many of `metas` make one job.
     fn batch(&self, metas: &[Option<Meta>]) -> usize {
@@ -130,7 +133,7 @@ struct Batch {
     gone: bool,
     /// Messages that could not be read, or \Seen that could not be stored: one bad file must not hide the others.
     failed: Vec<store::Error>,
-    kept: Option<(Uid, Arc<Vec<u8>>)>,
+    kept: Option<(Uid, Arc<Loaded>)>,
 }
 
 /// What a job works on.
@@ -138,7 +141,7 @@ struct Job {
     folder: Arc<Folder>,
     plan: Arc<Plan>,
     recent: Arc<Uids>,
-    kept: Option<(Uid, Arc<Vec<u8>>)>,
+    kept: Option<(Uid, Arc<Loaded>)>,
 }
 
 impl Job {
@@ -184,11 +187,13 @@ impl Job {
             }
         }
         let mut summary = stored.as_deref().and_then(Summary::read);
-        let incomplete = stored.is_some() && summary.is_none_or(|s| s.fields.is_none());
+        let incomplete = stored.is_some() && summary.is_none_or(|s| self.plan.lists_fields && s.fields.is_none());
         let mut loaded = None;
         if self.plan.needs == Needs::Message || incomplete {
-            let Some(bytes) = self.load(batch, meta)? else { return Ok(false) };
-            loaded = Some(Loaded::new(bytes));
+            loaded = self.load(batch, meta)?;
+            if loaded.is_none() {
+                return Ok(false);
+            }
         }
         let made = match (&loaded, summary) {
             (Some(l), None) if stored.is_some() => summary::make(&l.bytes),
@@ -203,24 +208,24 @@ impl Job {
             }
             match (item, keywords) {
                 (Item::Flags, Some(keywords)) => response::flags(&mut out.text, flags::names(meta, keywords, &self.recent)),
-                _ => write_item(out, item, meta, summary, loaded.as_ref()),
+                _ => write_item(out, item, meta, summary, loaded.as_deref()),
             }
         }
         out.text.extend_from_slice(b")\r\n");
         Ok(true)
     }
-    fn load(&self, batch: &mut Batch, meta: &Meta) -> Result<Option<Arc<Vec<u8>>>> {
-        if let Some((uid, bytes)) = &batch.kept
+    fn load(&self, batch: &mut Batch, meta: &Meta) -> Result<Option<Arc<Loaded>>> {
+        if let Some((uid, loaded)) = &batch.kept
             && *uid == meta.uid
         {
-            return Ok(Some(bytes.clone()));
+            return Ok(Some(loaded.clone()));
         }
-        let bytes = self.folder.read(meta.uid)?.map(Arc::new);
-        batch.kept = match &bytes {
-            Some(b) if self.plan.partial && b.len() > COPY_MAX => Some((meta.uid, b.clone())),
+        let loaded = self.folder.read(meta.uid)?.map(|bytes| Arc::new(Loaded::new(bytes)));
+        batch.kept = match &loaded {
+            Some(l) if self.plan.partial && l.bytes.len() > COPY_MAX => Some((meta.uid, l.clone())),
             _ => None,
         };
-        Ok(bytes)
+        Ok(loaded)
     }
 }
 

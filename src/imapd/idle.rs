@@ -1,6 +1,6 @@
 //! IDLE (RFC 2177): tells changes as they come, until DONE.
 
-use super::session::{Done, IDLE, Outcome, Session, State};
+use super::session::{Done, IDLE, Outcome, SLOW_READER, Session, State};
 use crate::{net::Ended, proto::imap::framer};
 use smol::{Timer, future::FutureExt};
 use std::{
@@ -32,6 +32,7 @@ impl Session {
                 State::Selected(_, view) => Some(view.folder.listen()),
                 _ => None,
             };
+            self.wire.set_patience(SLOW_READER);
             Box::pin(self.sync(true, false)).await?;
             if matches!(self.state, State::Logout) {
                 return Ok(Done::ok("Done."));

@@ -62,6 +62,7 @@ impl Session {
         };
         let method = match known {
             Mechanism::Plain => "PLAIN",
+            // `LOGIN` in the log is the command.
             Mechanism::Login => "AUTH-LOGIN",
         };
         let (mut exchange, mut next) = match Exchange::start(known, initial.as_ref().map(|i| i.0.as_slice())) {

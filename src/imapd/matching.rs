@@ -223,7 +223,6 @@ mod tests {
         proto::imap::{cursor::Cursor, search::parse},
         store::{ModSeq, Uid},
     };
-    use std::sync::Arc;
 
     const MESSAGE: &str = "Date: Fri, 2 Jan 1970 23:30:00 -0300\r\nFrom: =?utf-8?Q?J=C3=BCrgen?= <j@example.org>\r\nTo: Bob <bob@example.net>\r\n\
         Subject: Weekly\r\n =?iso-8859-1?Q?Gr=FC=DFe?=\r\nX-Spam: no\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\
@@ -238,7 +237,7 @@ mod tests {
 
     #[test]
     fn keys() {
-        let content = Content::new(Loaded::new(Arc::new(MESSAGE.as_bytes().to_vec())));
+        let content = Content::new(Loaded::new(MESSAGE.as_bytes().to_vec()));
         let candidate = Candidate { seq: 3, meta: &META, recent: true, fields: None, message: Some(&content) };
         const CASES: &[(&str, bool)] = &[
             ("ALL", true),

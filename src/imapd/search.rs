@@ -92,7 +92,7 @@ impl Query {
         }
         *spent += meta.size * (1 + self.weight / 16);
         let Some(bytes) = self.folder.read(meta.uid)? else { return Ok(false) };
-        let content = Content::new(Loaded::new(Arc::new(bytes)));
+        let content = Content::new(Loaded::new(bytes));
         Ok(Candidate { message: Some(&content), ..candidate }.matches(&self.test).unwrap_or(false))
     }
 }

@@ -57,9 +57,12 @@ fn first_unseen(folder: &Arc<Folder>, uids: &[Uid]) -> Option<u32> {
 impl Session {
     /// RFC 3501 §6.3.1. Whatever was selected before is not any more, also when this fails.
     pub(super) async fn select(&mut self, name: String, read_only: bool) -> Outcome {
+        // Held until the other is open: on the same folder again it need not be read anew.
+        let before = if let State::Selected(_, view) = &self.state { Some(view.folder.clone()) } else { None };
         self.deselect();
         let home = self.home()?;
         let Opened { mut view, uid_validity, uid_next, first_unseen } = job(move || open(&home, &name, read_only)).await?;
+        drop(before);
         let mut out = Vec::new();
         let keywords = view.folder.keywords();
         view.keywords = keywords.len();

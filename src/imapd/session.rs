@@ -44,8 +44,9 @@ pub(super) struct Session {
 /// Autologout: RFC 3501 §5.4 wants 30 minutes at least, once somebody has logged in.
 pub(super) const IDLE: Duration = Duration::from_secs(30 * 60);
 const IDLE_BEFORE_LOGIN: Duration = Duration::from_secs(60);
-/// Without reading a byte of what it asked for.
-const SLOW_READER: Duration = Duration::from_secs(5 * 60);
+/// Without reading a byte of what it asked for. The wire's own measure is how long it waited for the command: that may
+/// be half an hour, in which a FETCH would hold its batch.
+pub(super) const SLOW_READER: Duration = Duration::from_secs(5 * 60);
 /// A message kept for the next partial FETCH goes after this.
 const CACHE: Duration = Duration::from_secs(10);
 /// Nonsense that is answered before the connection ends.
@@ -158,7 +159,7 @@ impl Session {
     }
     /// What the framer will not read: the literal is not on its way, or the connection ends here.
     async fn cannot_read(&mut self, refused: &framer::Refused) -> Result<(), Ended> {
-        self.tagged(&refused.tag, &Done { code: Some("TOOBIG".into()), ..Done::bad(refused.text) }).await?;
+        self.tagged(&refused.tag, &Done { code: refused.code.map(Cow::Borrowed), ..Done::bad(refused.text) }).await?;
         if refused.fatal {
             self.bye("Cannot go on after this.").await?;
         }
@@ -193,9 +194,7 @@ impl Session {
         if let (State::Selected(_, view), false) = (&mut self.state, matches!(command, Command::Fetch { .. })) {
             view.cached = None;
         }
-        // The wire waits for a slow reader as long as it waited for the command: that may be half an hour, in which
-        // a FETCH would hold its batch.
-        self.wire.next(SLOW_READER, |_| Some((0, ()))).await?;
+        self.wire.set_patience(SLOW_READER);
         if matches!(command, Command::StartTls) {
             return self.start_tls(&tag).await;
         }

@@ -8,11 +8,13 @@ use super::{
 use crate::{
     net::Ended,
     proto::imap::response::{self, Fetch},
-    store::{self, Uid},
+    store::{self, KeywordBits, Uid},
 };
 
 /// Messages whose flags are told in one go before other sessions get their turn.
 const SLICE: usize = 500;
+/// Keywords that a folder can have.
+const KEYWORDS_MAX: usize = KeywordBits::BITS as usize;
 /// Output that is gathered before it goes to the wire.
 const CHUNK: usize = 16 * 1024;
 
@@ -102,7 +104,8 @@ impl View {
         if self.read_only {
             response::status(out, "*", "OK", Some("PERMANENTFLAGS ()"), "Read-only.");
         } else {
-            response::status(out, "*", "OK", Some(&format!("PERMANENTFLAGS ({list} \\*)")), "Flags are kept.");
+            let more = if keywords.len() < KEYWORDS_MAX { " \\*" } else { "" };
+            response::status(out, "*", "OK", Some(&format!("PERMANENTFLAGS ({list}{more})")), "Flags are kept.");
         }
     }
     /// FETCH responses for flags that changed, unless a command told these already.

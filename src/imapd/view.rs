@@ -1,6 +1,6 @@
 //! The selected folder as one client knows it.
 
-use super::{session::Done, uids::Uids};
+use super::{body::Loaded, session::Done, uids::Uids};
 use crate::{
     proto::imap::SequenceSet,
     store::{Folder, ModSeq, Uid},
@@ -23,7 +23,7 @@ pub(super) struct View {
     /// Flags that a command told on its own, with their mod-sequence: `sync` need not repeat them. Until the next sync.
     pub(super) told: HashMap<Uid, ModSeq>,
     /// The last message of which a part was asked by bytes: the next piece is likely to follow at once.
-    pub(super) cached: Option<(Uid, Arc<Vec<u8>>)>,
+    pub(super) cached: Option<(Uid, Arc<Loaded>)>,
 }
 
 impl View {

@@ -10,10 +10,13 @@ use crate::{
     proto::pop3::{self, Code, Command, Response},
     store::{self, FlagOp, Flags, Folder, Store, Uid},
 };
-use std::{fmt::Write, sync::Arc};
+use std::{fmt::Write, sync::Arc, time::Duration};
 
 /// A listing goes out in pieces of about this size: 200,000 messages are not held as text.
 const PIECE: usize = 16 * 1024;
+
+/// Without reading a byte of the message that we hold for it.
+const SLOW_READER: Duration = Duration::from_secs(5 * 60);
 
 struct Message {
     uid: Uid,
@@ -130,6 +133,7 @@ impl Maildrop {
             }
         };
         let shown = lines.map_or(message.as_slice(), |n| pop3::top(&message, n));
+        wire.set_patience(SLOW_READER);
         wire.write(format!("+OK {} octets\r\n", shown.len()).as_bytes()).await?;
         for piece in pop3::stuffed(shown) {
             wire.write(piece).await?;

@@ -10,7 +10,7 @@ use std::{rc::Rc, time::Duration};
 
 /// RFC 1939 §3: at least ten minutes.
 const IDLE: Duration = Duration::from_secs(600);
-/// Bad commands of one session.
+/// Refusals in a row: nonsense. A maildrop that others empty meanwhile gives some, among what still can be read.
 const MAX_ERRORS: u32 = 20;
 
 /// Why a session ends.
@@ -78,11 +78,10 @@ impl Session {
             events::command(&self.wire, &command);
             match command {
                 Err(why) => self.answer(&Response::err(why)).await?,
-                Ok(command) => {
-                    if let Some(response) = Box::pin(self.obey(command)).await? {
-                        self.answer(&response).await?;
-                    }
-                }
+                Ok(command) => match Box::pin(self.obey(command)).await? {
+                    Some(response) => self.answer(&response).await?,
+                    None => self.errors = 0,
+                },
             }
         }
     }
@@ -126,9 +125,7 @@ impl Session {
 
     async fn answer(&mut self, response: &Response) -> Result<(), Stop> {
         self.say(response).await?;
-        if matches!(response, Response::Err(..)) {
-            self.errors += 1;
-        }
+        self.errors = if matches!(response, Response::Err(..)) { self.errors + 1 } else { 0 };
         if self.errors >= MAX_ERRORS { Err(Stop::Say(Response::err("Too many errors, closing"))) } else { Ok(()) }
     }
 

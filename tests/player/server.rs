@@ -115,17 +115,25 @@ fn live(dir: &Path, zone: &str, inbox: &smol::channel::Receiver<Order>, ready: &
             Err(why) => {
                 let _ = ready.send(Err(why));
             }
+<<<<<<< HEAD
             Ok(rooms) => {
                 let queue = ex.spawn(rooms.mta.clone().run_queue(ex.clone(), rooms.drain.clone()));
                 let _ = ready.send(Ok(()));
                 obey(&rooms, &ex, inbox).await;
                 end_queue(&rooms, queue).await;
+=======
+            Ok((rooms, queue)) => {
+                let _ = ready.send(Ok(()));
+                obey(&rooms, &ex, inbox).await;
+                // It holds the executor that it runs on, and the spool with its lock: neither would ever go.
+                queue.cancel().await;
+>>>>>>> imap
             }
         }
     })));
 }
 
-async fn open(dir: &Path, zone: &str, ex: &Rc<smol::LocalExecutor<'static>>) -> Result<Rooms, String> {
+async fn open(dir: &Path, zone: &str, ex: &Rc<smol::LocalExecutor<'static>>) -> Result<(Rooms, smol::Task<()>), String> {
     let zone = stub::Zone::parse(zone)?;
     let (socket, address) = stub::bind().await.map_err(|e| e.to_string())?;
     ex.spawn(stub::serve(socket, Rc::new(std::cell::RefCell::new(zone)), |_| ())).detach();
@@ -135,7 +143,12 @@ async fn open(dir: &Path, zone: &str, ex: &Rc<smol::LocalExecutor<'static>>) -> 
     let all = |problems: Vec<gatepost::config::Problem>| problems.iter().map(|p| format!("{p}\n")).collect::<String>();
     let (config, _) = gatepost::config::load(&file).map_err(all)?;
     let rooms = Rooms::build(config)?;
+<<<<<<< HEAD
     Ok(rooms)
+=======
+    let queue = ex.spawn(rooms.mta.clone().run_queue(ex.clone(), rooms.drain.clone()));
+    Ok((rooms, queue))
+>>>>>>> imap
 }
 
 /// The queue's task holds the executor, and the executor its tasks: it is ended here, or the spool would stay locked.

@@ -7,7 +7,9 @@
 mod envelope;
 mod structure;
 
+use super::body::replace_nul;
 use crate::message::{header, mime::Structure};
+use std::borrow::Cow;
 
 /// Raised when the form changes: summaries of other versions are made anew.
 const VERSION: u8 = 1;
@@ -57,6 +59,11 @@ pub(super) fn has_field(name: &str) -> bool {
 
 /// The summary of a message with CRLF line ends. Never fails; linear in the message.
 pub fn make(message: &[u8]) -> Vec<u8> {
+    let mut message = Cow::Borrowed(message);
+    if memchr::memchr(0, &message).is_some() {
+        replace_nul(message.to_mut());
+    }
+    let message = &message[..];
     let structure = Structure::scan(message);
     let mut envelope = Vec::new();
     envelope::write(&mut envelope, message, &structure.root().header);
@@ -125,6 +132,15 @@ mod tests {
             assert_eq!(Summary::read(&made[..cut]), None);
         }
         assert_eq!(Summary::read(&[0; 40]), None);
+    }
+    #[test]
+    fn no_nul_goes_out() {
+        let made = make(b"Subject: a\0b\r\nTo: \0@c\r\nContent-Type: text/plain; name=\"\0\"\r\n\r\n");
+        let read = Summary::read(&made).unwrap();
+        for part in [read.envelope, read.structure, read.fields.unwrap()] {
+            assert!(!part.contains(&0));
+        }
+        assert!(read.fields.unwrap().starts_with(b"Subject: a\x80b\r\n"));
     }
     #[test]
     fn long_headers_are_not_kept() {

@@ -29,12 +29,27 @@ pub fn head(command: &[u8], size: u64, sync: bool) -> Option<Append> {
     if !c.word("APPEND") {
         return None;
     }
-    let (folder, flags, date) = arguments(&mut c).ok()?;
+    let (folder, flags, date) = arguments(&mut c, true).ok()?;
     c.is_done().then_some(Append { tag, folder, flags, date, size, sync })
 }
 
-fn arguments(c: &mut Cursor<'_>) -> Parse<(String, Vec<Flag>, Option<i64>)> {
-    c.space()?;
+/// APPEND that came as a command like any other, after its verb: says what is wrong.
+pub(super) fn no_message<T>(c: &mut Cursor<'_>) -> Parse<T> {
+    arguments(c, false)?;
+    c.fail("the message as a literal")
+}
+
+/// Whether what stands before the `{` of a literal is an APPEND that is bad already: its message is not wanted.
+pub(super) fn is_bad(command: &[u8]) -> bool {
+    let mut c = Cursor::new(command);
+    // Where the command ends, the literal may be what is missing.
+    c.tag().is_ok() && c.space().is_ok() && c.word("APPEND") && arguments(&mut c, true).map_or_else(|e| e.at < command.len(), |_| !c.is_done())
+}
+
+fn arguments(c: &mut Cursor<'_>, spaced: bool) -> Parse<(String, Vec<Flag>, Option<i64>)> {
+    if spaced {
+        c.space()?;
+    }
     let folder = mailbox::parse(c)?;
     c.space()?;
     let mut flags = Vec::new();

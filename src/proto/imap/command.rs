@@ -1,7 +1,7 @@
 //! Commands (RFC 3501 §6), parsed from what the framer cut. APPEND comes as its own frame.
 
 use super::{
-    Error, Flag, Item, SequenceSet,
+    Error, Flag, Item, SequenceSet, append,
     cursor::{Cursor, Parse},
     fetch, flag, framer,
     list::{self, List, StatusItem},
@@ -224,7 +224,8 @@ impl Command {
         })
     }
     fn with_arguments(c: &mut Cursor<'_>, verb: &str) -> Result<Self, Why> {
-        const VERBS: [&str; 14] = [
+        const VERBS: [&str; 15] = [
+            "APPEND",
             "ID",
             "AUTHENTICATE",
             "LOGIN",
@@ -245,6 +246,7 @@ impl Command {
         }
         c.space()?;
         Ok(match verb {
+            "APPEND" => return append::no_message(c).map_err(Why::Syntax),
             "ID" => Self::id(c)?,
             "AUTHENTICATE" => Self::authenticate(c)?,
             "LOGIN" => {

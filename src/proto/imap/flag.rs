@@ -29,10 +29,12 @@ pub fn list_or_bare(c: &mut Cursor<'_>) -> Parse<Vec<Flag>> {
     let mut out = Vec::new();
     loop {
         out.extend(flag(c)?);
+        if !c.is_done() {
+            c.space()?;
+        }
         if c.is_done() {
             return Ok(out);
         }
-        c.space()?;
     }
 }
 
@@ -59,11 +61,12 @@ mod tests {
 
     #[test]
     fn lists() {
-        let cases: [(&str, Option<Vec<Flag>>); 8] = [
+        let cases: [(&str, Option<Vec<Flag>>); 9] = [
             ("(\\Seen \\DELETED)", Some(vec![Flag::Seen, Flag::Deleted])),
             ("()", Some(vec![])),
             ("\\Flagged $Junk", Some(vec![Flag::Flagged, Flag::Keyword("$Junk".into())])),
             ("(\\Recent \\Draft)", Some(vec![Flag::Draft])),
+            ("\\Seen ", Some(vec![Flag::Seen])),
             ("(\\Bogus)", None),
             ("(\\*)", None),
             ("(a", None),

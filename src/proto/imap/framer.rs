@@ -40,6 +40,8 @@ pub enum Frame {
 pub struct Refused {
     /// `*` when it cannot be told.
     pub tag: String,
+    /// Response code of the BAD.
+    pub code: Option<&'static str>,
     pub text: &'static str,
     /// Octets that nobody will read are on their way: the connection has to end.
     pub fatal: bool,
@@ -106,6 +108,13 @@ impl Framer {
             self.reset();
             return Some((after, Frame::Append(append)));
         }
+        if self.limits.append && literal.sync && append::is_bad(buffered.get(..self.line + literal.open)?) {
+            self.reset();
+            return Some((
+                after,
+                Frame::Refused(Refused { tag: tag(buffered), code: None, text: "APPEND wants a folder, flags, a date", fatal: false }),
+            ));
+        }
         self.literals += 1;
         let end = usize::try_from(literal.size).ok().and_then(|n| n.checked_add(after)).unwrap_or(usize::MAX);
         if self.literals > self.limits.literals {
@@ -119,7 +128,7 @@ impl Framer {
     }
     fn refuse(&mut self, buffered: &[u8], consumed: usize, text: &'static str, fatal: bool) -> (usize, Frame) {
         self.reset();
-        (consumed, Frame::Refused(Refused { tag: tag(buffered), text, fatal }))
+        (consumed, Frame::Refused(Refused { tag: tag(buffered), code: Some("TOOBIG"), text, fatal }))
     }
 }
 
@@ -183,7 +192,7 @@ mod tests {
         Frame::Command(text.as_bytes().to_vec())
     }
     fn refused(tag: &str, text: &'static str, fatal: bool) -> Frame {
-        Frame::Refused(Refused { tag: tag.into(), text, fatal })
+        Frame::Refused(Refused { tag: tag.into(), code: Some("TOOBIG"), text, fatal })
     }
 
     #[test]
@@ -223,6 +232,19 @@ mod tests {
             for step in [1, 5, input.len()] {
                 match &frames(Limits::AFTER_LOGIN, input.as_bytes(), step)[..] {
                     [Frame::Append(a)] => assert_eq!((a.folder.as_str(), a.size, a.sync), (folder, 310, true), "{input:?}"),
+                    other => panic!("{input:?} gives {other:?}"),
+                }
+            }
+        }
+    }
+    /// Its message does not come, however large it was to be, and nobody is told that it is too large.
+    #[test]
+    fn a_bad_append_is_refused_before_its_message() {
+        for head in ["x (\\Bogus) ", "{1+}\r\nx (\\Bogus) ", "x () \"yesterday\" ", "&bad ", "x y "] {
+            let input = format!("a APPEND {head}{{300000}}\r\nb NOOP\r\n");
+            for step in [1, 5, input.len()] {
+                match &frames(Limits::AFTER_LOGIN, input.as_bytes(), step)[..] {
+                    [Frame::Refused(r), Frame::Command(next)] => assert_eq!((r.code, r.fatal, &next[..]), (None, false, &b"b NOOP"[..])),
                     other => panic!("{input:?} gives {other:?}"),
                 }
             }
