@@ -223,10 +223,9 @@ mod tests {
         for (local, label, good) in cases {
             let text = format!("{}@{}", "l".repeat(local), "d".repeat(label));
             assert_eq!(Address::parse(&text).is_some(), good, "{local} {label}");
-            assert!(Address::parse(&format!("\"{}\"@x", "l".repeat(local))).is_none());
         }
-        assert!(Address::parse(&format!("\"{}\"@x", "l".repeat(62))).is_some());
-        assert!(Address::parse(&format!("\"{}\"@x", "l".repeat(63))).is_none());
+        assert!(Address::parse(&format!("\"{}\"@x", "l".repeat(253))).is_some());
+        assert!(Address::parse(&format!("\"{}\"@x", "l".repeat(254))).is_none());
         let domain = |n: usize| format!("a@{}{}", "d.".repeat(n), "e".repeat(255 - 2 * n));
         assert!(Address::parse(&domain(120)).is_some());
         assert!(Address::parse(&format!("{}e", domain(120))).is_none());

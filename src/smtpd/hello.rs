@@ -1,6 +1,9 @@
 //! EHLO, HELO, HELP, STARTTLS.
 
-use super::session::{Hello, Session, Stop};
+use super::{
+    events,
+    session::{Hello, Session, Stop},
+};
 use crate::proto::smtp::Reply;
 
 impl Session {
@@ -52,7 +55,10 @@ impl Session {
         self.hello = None;
         self.say(Reply::new(220, (2, 0, 0), "Ready to start TLS")).await?;
         self.wire.flush().await?;
-        Box::pin(self.wire.start_tls(&acceptor, self.config.smtp.timeout)).await?;
+        if let Err(ended) = Box::pin(self.wire.start_tls(&acceptor, self.config.smtp.timeout)).await {
+            events::tls_failed(self, &ended);
+            return Err(ended.into());
+        }
         Ok(None)
     }
 }
