@@ -4,6 +4,8 @@
 //!
 //! The test starts itself anew for every step, so that `kill -9` is one.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the answer")]
+
 use gatepost::{
     disk::{
         self, Draft,

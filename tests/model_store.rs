@@ -4,6 +4,8 @@
 //! message; new UIDs are above all before; mod-sequences grew; and what `changes_since` tells leads from what a
 //! session knew to what is there.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the answer")]
+
 use gatepost::{
     disk::{self, Draft},
     store::{Append, FlagOp, Flags, Folder, ModSeq, Store, Target, Uid},

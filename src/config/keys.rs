@@ -22,7 +22,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     (
         "listen",
         "Where to listen: \"address:port\" or a list of them, [] to switch a service off. Standard ports on all addresses are the default. \
-         All but smtp need a certificate, for no password is ever taken in the clear.",
+         All but smtp need a certificate, for no password is taken in the clear.",
     ),
     ("tls", "The certificate shown to clients and to other servers, in PEM. Both files are read again on reload."),
     ("dns", "How names are looked up. A validating resolver of your own on 127.0.0.1 is best."),
@@ -172,6 +172,14 @@ pub(super) const KEYS: &[Key<Config>] = &[
         slot: |c| Slot::MaybePath(&mut c.tls.key),
         text: "The private key that belongs to cert. The daemon's user must be able to read it, and certbot's keys are root's alone: \
                the package brings a deploy hook that hands on copies of both files.",
+    },
+    Key {
+        path: "tls.plaintext",
+        default: "[]",
+        reload: RELOAD,
+        slot: |c| Slot::Networks(&mut c.tls.plaintext),
+        text: "Networks whose clients may log in without TLS, such as \"127.0.0.1/32\" for a webmail program on this host. By default \
+               nobody may: a password never crosses a wire in the clear.",
     },
     Key {
         path: "dns.servers",

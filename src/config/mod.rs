@@ -87,6 +87,8 @@ pub struct Listen {
 pub struct Tls {
     pub cert: Option<PathBuf>,
     pub key: Option<PathBuf>,
+    /// Networks (CIDR) whose clients may log in without TLS.
+    pub plaintext: Vec<(IpAddr, u8)>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -28,14 +28,9 @@ impl Session {
         if self.login().is_some() {
             return AFTER_LOGIN.to_owned();
         }
-        let tls = if self.wire.is_tls() {
-            " AUTH=PLAIN AUTH=LOGIN"
-        } else if self.service.tls.is_some() {
-            " STARTTLS LOGINDISABLED"
-        } else {
-            " LOGINDISABLED"
-        };
-        format!("{BEFORE_LOGIN}{tls}")
+        let start = if self.service.tls.is_some() && !self.wire.is_tls() { " STARTTLS" } else { "" };
+        let login = if self.private().is_ok() { " AUTH=PLAIN AUTH=LOGIN" } else { " LOGINDISABLED" };
+        format!("{BEFORE_LOGIN}{start}{login}")
     }
     /// What a client sent behind STARTTLS in the clear never counts as said under TLS (CVE-2011-0411): the wire
     /// refuses, and the connection ends.
@@ -53,7 +48,7 @@ impl Session {
         Box::pin(self.wire.start_tls(&acceptor, PATIENCE)).await
     }
     fn private(&self) -> Result<(), Stop> {
-        if self.wire.is_tls() { Ok(()) } else { Err(Done::no("PRIVACYREQUIRED", "Use STARTTLS first.").into()) }
+        if self.wire.is_private(&self.config.tls.plaintext) { Ok(()) } else { Err(Done::no("PRIVACYREQUIRED", "Use STARTTLS first.").into()) }
     }
     pub(super) async fn log_in(&mut self, name: String, password: Secret) -> Outcome {
         self.private()?;

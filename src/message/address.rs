@@ -224,6 +224,7 @@ mod tests {
             let text = format!("{}@{}", "l".repeat(local), "d".repeat(label));
             assert_eq!(Address::parse(&text).is_some(), good, "{local} {label}");
         }
+        // The quotes count.
         assert!(Address::parse(&format!("\"{}\"@x", "l".repeat(253))).is_some());
         assert!(Address::parse(&format!("\"{}\"@x", "l".repeat(254))).is_none());
         let domain = |n: usize| format!("a@{}{}", "d.".repeat(n), "e".repeat(255 - 2 * n));

@@ -38,7 +38,7 @@ impl Authority {
         let (cert_file, key_file) = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
         fs::write(&cert_file, cert.pem()).unwrap();
         fs::write(&key_file, key.serialize_pem()).unwrap();
-        Tls { cert: Some(cert_file), key: Some(key_file) }
+        Tls { cert: Some(cert_file), key: Some(key_file), ..Tls::default() }
     }
     /// Trusts this authority alone.
     pub(crate) fn connector(&self, dir: &Path) -> Connector {
@@ -68,7 +68,7 @@ fn reload_changes_the_certificate_with_and_without_tickets() {
         assert!(handshake(a, &old.connector(&dir), "mail.test").is_err());
         handshake(a, &new.connector(&dir), "mail.test").unwrap();
     }
-    let broken = Tls { cert: Some(dir.join("missing")), key: None };
+    let broken = Tls { cert: Some(dir.join("missing")), key: None, ..Tls::default() };
     assert!(acceptor.reload(&broken).is_err());
     handshake(&acceptor, &new.connector(&dir), "mail.test").unwrap();
 }
@@ -136,7 +136,7 @@ fn errors_name_file_and_remedy() {
         (a.cert.clone(), b.key, &["b.test.key", "does not belong", "a.test.crt"]),
     ];
     for (cert, key, words) in cases {
-        let tls = Tls { cert, key };
+        let tls = Tls { cert, key, ..Tls::default() };
         let Err(text) = Acceptor::load(&tls) else { panic!("loaded {tls:?}") };
         for word in words {
             assert!(text.contains(word), "{text:?} without {word:?}");
@@ -145,5 +145,5 @@ fn errors_name_file_and_remedy() {
     // Certificate and key in one file.
     let both = dir.join("both.pem");
     fs::write(&both, [fs::read(a.cert.unwrap()).unwrap(), fs::read(a.key.unwrap()).unwrap()].concat()).unwrap();
-    Acceptor::load(&Tls { cert: Some(both), key: None }).unwrap();
+    Acceptor::load(&Tls { cert: Some(both), key: None, ..Tls::default() }).unwrap();
 }

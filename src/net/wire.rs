@@ -311,6 +311,10 @@ impl Wire {
             Stream::Gone => Err(Ended::Closed),
         }
     }
+    /// May a password pass here? Under TLS, or from a client of one of these networks.
+    pub fn is_private(&self, plaintext: &[(IpAddr, u8)]) -> bool {
+        self.is_tls() || self.peer.is_some_and(|peer| plaintext.iter().any(|n| super::contains(*n, peer)))
+    }
     pub fn is_tls(&self) -> bool {
         matches!(self.stream, Stream::Tls(_))
     }

@@ -193,6 +193,21 @@ fn the_peer_of_a_mapped_address_is_ipv4() {
     });
 }
 
+#[test]
+fn plain_text_is_private_for_listed_networks_only() {
+    smol::block_on(async {
+        let l = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let _client = std::net::TcpStream::connect(l.local_addr().unwrap()).unwrap();
+        let wire = Wire::plain(Async::new(l.accept().unwrap().0).unwrap(), Drain::new()).unwrap();
+        assert!(!wire.is_private(&[]));
+        assert!(!wire.is_private(&[([192, 0, 2, 0].into(), 24)]));
+        assert!(wire.is_private(&[([192, 0, 2, 0].into(), 24), ([127, 0, 0, 0].into(), 8)]));
+        let (unix, _other) = Async::<UnixStream>::pair().unwrap();
+        assert!(!Wire::unix(unix, Drain::new()).is_private(&[([0, 0, 0, 0].into(), 0)]));
+        assert!(encrypted("private").0.is_private(&[]));
+    });
+}
+
 /// Both ends under TLS.
 fn encrypted(name: &str) -> (Wire, Wire) {
     let dir = scratch(name);

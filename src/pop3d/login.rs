@@ -19,7 +19,7 @@ const MAX_FAILED: u32 = 5;
 
 impl Session {
     pub(super) fn user(&mut self, name: String) -> Response {
-        if !self.wire.is_tls() {
+        if !self.is_private() {
             return tls_first();
         }
         self.state = State::Authorization(Some(name));
@@ -27,7 +27,7 @@ impl Session {
     }
 
     pub(super) async fn pass(&mut self, password: &str) -> Result<Response, Stop> {
-        if !self.wire.is_tls() {
+        if !self.is_private() {
             return Ok(tls_first());
         }
         let State::Authorization(name) = &mut self.state else { return Ok(Response::err("Logged in already")) };
@@ -40,12 +40,12 @@ impl Session {
 
     /// RFC 5034 §4: AUTH alone lists the mechanisms, as old clients want it.
     pub(super) async fn mechanisms(&mut self) -> Result<(), Stop> {
-        let list = if self.wire.is_tls() { "+OK\r\nPLAIN\r\nLOGIN\r\n.\r\n" } else { "+OK\r\n.\r\n" };
+        let list = if self.is_private() { "+OK\r\nPLAIN\r\nLOGIN\r\n.\r\n" } else { "+OK\r\n.\r\n" };
         self.wire.write(list.as_bytes()).await.map_err(Stop::Lost)
     }
 
     pub(super) async fn auth(&mut self, mechanism: &str, initial: Option<String>) -> Result<Response, Stop> {
-        if !self.wire.is_tls() {
+        if !self.is_private() {
             return Ok(tls_first());
         }
         let Some(known) = Mechanism::parse(mechanism.as_bytes()) else {

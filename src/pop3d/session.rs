@@ -138,12 +138,18 @@ impl Session {
         self.wire.write(&out).await.map_err(Stop::Lost)
     }
 
+    /// May a password be sent here?
+    pub(super) fn is_private(&self) -> bool {
+        self.wire.is_private(&self.service.config.get().tls.plaintext)
+    }
+
     /// RFC 2449 §5. Nothing that needs a password is shown where none may be sent.
     async fn capa(&mut self) -> Result<(), Stop> {
         let mut out = "+OK Capability list follows\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nUTF8 USER\r\n".to_owned();
-        if self.wire.is_tls() {
+        if self.is_private() {
             out.push_str("USER\r\nSASL PLAIN LOGIN\r\n");
-        } else if self.service.tls.is_some() {
+        }
+        if self.service.tls.is_some() && !self.wire.is_tls() {
             out.push_str("STLS\r\n");
         }
         out.push_str("IMPLEMENTATION gatepost\r\n.\r\n");

@@ -35,7 +35,7 @@ impl Session {
         if !self.is_submission() {
             return Some(Reply::new(502, (5, 5, 1), "No AUTH here; to send mail use port 465 or 587"));
         }
-        if !self.wire.is_tls() {
+        if !self.is_private() {
             return Some(Self::tls_first());
         }
         if self.account.is_some() {

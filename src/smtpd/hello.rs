@@ -16,7 +16,7 @@ impl Session {
         if self.may_start_tls() {
             lines.push("STARTTLS".into());
         }
-        if self.is_submission() && self.wire.is_tls() {
+        if self.is_submission() && self.is_private() {
             lines.push("AUTH PLAIN LOGIN".into());
         }
         self.transaction = None;
@@ -37,6 +37,11 @@ impl Session {
         Reply::new(214, (2, 0, 0), format!("{verbs}\n{more}\nRFC 5321"))
     }
 
+    /// May a password be sent here?
+    pub(super) fn is_private(&self) -> bool {
+        self.wire.is_private(&self.config.tls.plaintext)
+    }
+
     pub(super) fn may_start_tls(&self) -> bool {
         self.service.tls.is_some() && !self.wire.is_tls()
     }
@@ -53,6 +58,7 @@ impl Session {
         };
         self.transaction = None;
         self.hello = None;
+        self.account = None;
         self.say(Reply::new(220, (2, 0, 0), "Ready to start TLS")).await?;
         self.wire.flush().await?;
         if let Err(ended) = Box::pin(self.wire.start_tls(&acceptor, self.config.smtp.timeout)).await {

@@ -83,7 +83,7 @@ impl Session {
             return Some(Reply::new(503, (5, 5, 1), "EHLO first"));
         }
         if self.is_submission() && self.account.is_none() {
-            return Some(if self.wire.is_tls() { Reply::new(530, (5, 7, 0), "Authentication required") } else { Self::tls_first() });
+            return Some(if self.is_private() { Reply::new(530, (5, 7, 0), "Authentication required") } else { Self::tls_first() });
         }
         None
     }

@@ -2,7 +2,7 @@
 //!
 //! No UID is given here. A folder that somebody has open is told at once, and numbers the message in memory.
 
-use super::{Error, Flags, Folder, Home, Result, Store, Target, file, lock, scan, sync::Arrival};
+use super::{Error, Flags, Folder, Home, Result, Store, Target, enter::Arrival, file, lock};
 use crate::disk::{self, Draft};
 use nix::errno::Errno;
 use std::{

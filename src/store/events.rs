@@ -15,6 +15,9 @@ pub(super) fn validity_changed(path: &Path, ours: u32, theirs: u32) {
 pub(super) fn modseq_not_stored(e: &disk::Error) {
     Line::warn("store", "modseq-not-stored").with("error", e).send();
 }
+pub(super) fn summary_not_stored(e: &disk::Error) {
+    Line::debug("store", "summary-not-stored").with("error", e).send();
+}
 /// New messages are there but cannot be numbered; those that are numbered stay usable.
 pub(super) fn not_taken_in(path: &Path, count: usize, e: &super::Error) {
     Line::warn("store", "not-taken-in").with("path", path.display()).with("messages", count).with("error", e).send();

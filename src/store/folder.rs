@@ -1,9 +1,7 @@
 //! An open folder: one copy of its state for all its sessions, one disk job at a time.
 
 use super::{
-    Changes, Counts, Error, Meta, ModSeq, Result, Store, Uid, file, ledger, lock, scan,
-    state::State,
-    sync::{Arrival, Disk},
+    Changes, Counts, Error, Meta, ModSeq, Result, Store, Uid, enter::Arrival, file, ledger, lock, scan, state::State, summary::Book, sync::Disk,
 };
 use crate::disk;
 use event_listener::{Event, EventListener};
@@ -34,6 +32,8 @@ pub struct Folder {
     pub(super) under_way: Mutex<HashSet<Box<[u8]>>>,
     /// Deliveries that are durable and wait to be numbered.
     pub(super) ready: Mutex<Vec<Arrival>>,
+    /// Held for jobs only.
+    pub(super) summaries: Mutex<Book>,
     pub(super) event: Event,
 }
 
@@ -60,6 +60,7 @@ impl Folder {
             state: Mutex::default(),
             under_way: Mutex::default(),
             ready: Mutex::default(),
+            summaries: Mutex::default(),
             event: Event::new(),
         }
     }

@@ -3,9 +3,17 @@
 //! Synchronous: every call that says *job* touches the disk and belongs on the blocking pool, whole; the
 //! others only look at memory and may be called on the executor thread (no lock is ever held across I/O there).
 //! Knows no wire syntax, no async, no config files. The invariants of the disk layout stand in ARCHITECTURE.md.
+//!
+//! The files: `deliver` (into `new/`), `sync` (what is on disk becomes state, with `scan`, `watch` and `enter`), `flags` and
+//! `transfer` (what sessions change), `state` (messages and their history in memory), `ledger`, `uidlist` and
+//! `keywords` (Dovecot's files), `home`, `names` and `subscriptions` (folders).
+//!
+//! Locks, in this order: a folder's `disk` (a whole job; of two folders the lower address first), the UID list's
+//! dotlock (other programs), then those for memory only (`state`, `place`, `under_way`, the store's maps).
 
 mod deliver;
 mod dotlock;
+mod enter;
 mod events;
 mod file;
 mod flags;

@@ -7,8 +7,10 @@
 use super::{events, file};
 use crate::disk;
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    borrow::Borrow,
+    collections::HashSet,
     ffi::OsStr,
+    hash::{Hash, Hasher},
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
     time::SystemTime,
@@ -28,8 +30,43 @@ pub(super) struct Found {
     pub is_new: bool,
 }
 
-/// By base.
-pub(super) type Names = HashMap<Box<[u8]>, Found>;
+/// Found files by their base, each name kept once.
+#[derive(Default)]
+pub(super) struct Names(HashSet<ByBase>);
+
+struct ByBase(Found);
+
+impl Borrow<[u8]> for ByBase {
+    fn borrow(&self) -> &[u8] {
+        file::base(&self.0.name)
+    }
+}
+impl Hash for ByBase {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        file::base(&self.0.name).hash(state);
+    }
+}
+impl PartialEq for ByBase {
+    fn eq(&self, other: &Self) -> bool {
+        file::base(&self.0.name) == file::base(&other.0.name)
+    }
+}
+impl Eq for ByBase {}
+
+impl Names {
+    pub(super) fn contains(&self, base: &[u8]) -> bool {
+        self.0.contains(base)
+    }
+    pub(super) fn take(&mut self, base: &[u8]) -> Option<Found> {
+        self.0.take(base).map(|f| f.0)
+    }
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+    pub(super) fn into_rest(self) -> Vec<Found> {
+        self.0.into_iter().map(|f| f.0).collect()
+    }
+}
 
 #[derive(Default)]
 pub(super) struct Scan {
@@ -74,14 +111,9 @@ fn read_into(scan: &mut Scan, dir: &Path, is_new: bool) -> disk::Result<()> {
         if is_dir || base.is_empty() || base[0] == b'.' || memchr::memchr(b'\n', &name).is_some() {
             continue;
         }
-        match scan.names.entry(base.into()) {
-            Entry::Vacant(e) => {
-                e.insert(Found { name, is_new });
-            }
-            Entry::Occupied(mut e) => {
-                let first = e.insert(Found { name, is_new });
-                scan.twins.push((first, e.get().clone()));
-            }
+        let found = Found { name, is_new };
+        if let Some(first) = scan.names.0.replace(ByBase(found.clone())) {
+            scan.twins.push((first.0, found));
         }
     }
     Ok(())

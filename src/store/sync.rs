@@ -6,9 +6,10 @@
 use super::{
     Error, Flags, Folder, Result,
     dotlock::Dotlock,
+    enter::arrival,
     events, file,
     keywords::{self, High},
-    ledger::{self, Entry, Known, Ledger, Records},
+    ledger::{self, Ledger, Records},
     lock,
     modseq::Lease,
     scan::{self, Found, Names, Scan, Scope},
@@ -16,7 +17,7 @@ use super::{
     watch::Watch,
 };
 use crate::disk;
-use std::{io::Read, path::Path};
+use std::path::Path;
 
 /// What the disk jobs of a folder share; whoever holds its lock is the only one to change the folder.
 #[derive(Default)]
@@ -46,20 +47,6 @@ impl Disk {
     }
 }
 
-/// A message that has no place in the state yet.
-pub(super) struct Arrival {
-    /// Given by somebody else already.
-    pub uid: Option<u32>,
-    pub name: Box<[u8]>,
-    pub is_new: bool,
-    pub recent: bool,
-    pub flags: Flags,
-    pub keywords: u64,
-    pub size: u64,
-    pub date: i64,
-    pub fields: Option<Box<[u8]>>,
-}
-
 #[derive(Default)]
 struct Diff {
     renamed: Vec<(u32, Found)>,
@@ -70,7 +57,7 @@ struct Diff {
 }
 
 /// Messages looked at under one hold of the state's lock.
-const STEP: usize = 4096;
+pub(super) const STEP: usize = 4096;
 const TRIES: u32 = 5;
 
 impl Folder {
@@ -93,7 +80,7 @@ impl Folder {
         self.take_in_all(d, &dir, scope, records, None)
     }
 
-    fn take_in_all(&self, d: &mut Disk, dir: &Path, scope: Scope, mut records: Records, held: Option<&Dotlock>) -> Result<()> {
+    pub(super) fn take_in_all(&self, d: &mut Disk, dir: &Path, scope: Scope, mut records: Records, held: Option<&Dotlock>) -> Result<()> {
         let (scan, mut diff, own) = self.look(d, dir, scope, &mut records, held)?;
         let read = d.keywords.refresh(dir)?;
         let high = read.map(|r| {
@@ -131,39 +118,6 @@ impl Folder {
         Ok(())
     }
 
-    /// Numbers what has no number, and adds all. False when some could not be numbered (a full disk): the others,
-    /// whose UID the list has already, stay usable, and removing some of them may be just what is needed.
-    fn take_arrivals(&self, d: &mut Disk, dir: &Path, lock: Option<&Dotlock>, arrivals: Vec<Arrival>) -> Result<bool> {
-        if arrivals.is_empty() && !d.ledger.must_write() {
-            return Ok(true);
-        }
-        let bases: Vec<Box<[u8]>> = arrivals.iter().map(|a| file::base(&a.name).into()).collect();
-        let (known, unknown): (Vec<Arrival>, Vec<Arrival>) = arrivals.into_iter().partition(|a| a.uid.is_some());
-        let unnumbered = unknown.len();
-        if !known.is_empty() {
-            self.enter(d, None, known)?;
-        }
-        let entered = match lock {
-            _ if unnumbered == 0 && !d.ledger.must_write() => Ok(Vec::new()),
-            Some(lock) => self.enter(d, Some(lock), unknown),
-            None => Err(Error::Full),
-        };
-        match entered {
-            Ok(_) => {
-                let mut under_way = super::lock(&self.under_way);
-                for base in &bases {
-                    under_way.remove(base);
-                }
-                Ok(true)
-            }
-            Err(e) if d.ledger.must_write() => Err(e),
-            Err(e) => {
-                events::not_taken_in(dir, unnumbered, &e);
-                Ok(false)
-            }
-        }
-    }
-
     /// Reads and compares until the answer holds; takes the UID list's lock when there is something to number.
     fn look(
         &self,
@@ -182,7 +136,7 @@ impl Folder {
             if scan::part_twins(dir, &scan, self.host())? && tries < TRIES {
                 continue;
             }
-            let diff = self.compare(&mut scan.names, scope);
+            let diff = self.compare(std::mem::take(&mut scan.names), scope);
             if scope == Scope::New && (diff.twin || !diff.missing.is_empty()) {
                 scope = Scope::All;
                 continue;
@@ -208,7 +162,7 @@ impl Folder {
     }
 
     /// Reads the UID list if somebody else wrote it.
-    fn refresh(&self, d: &mut Disk, dir: &Path, records: &mut Records) -> Result<()> {
+    pub(super) fn refresh(&self, d: &mut Disk, dir: &Path, records: &mut Records) -> Result<()> {
         let before = d.ledger.validity();
         let Some(fresh) = d.ledger.refresh(dir, || self.new_validity())? else { return Ok(()) };
         let validity = d.ledger.validity();
@@ -228,20 +182,20 @@ impl Folder {
         Ok(())
     }
 
-    fn compare(&self, found: &mut Names, scope: Scope) -> Diff {
+    fn compare(&self, mut found: Names, scope: Scope) -> Diff {
         let mut diff = Diff::default();
         self.in_steps(|m| match (scope, m.is_new) {
             (Scope::New, false) => {}
-            _ => match found.remove(file::base(&m.name)) {
+            _ => match found.take(file::base(&m.name)) {
                 None => diff.missing.push(m.uid),
                 Some(f) if f.name != m.name || f.is_new != m.is_new => diff.renamed.push((m.uid, f)),
                 Some(_) => {}
             },
         });
         if scope == Scope::New && !found.is_empty() {
-            self.in_steps(|m| diff.twin |= !m.is_new && found.contains_key(file::base(&m.name)));
+            self.in_steps(|m| diff.twin |= !m.is_new && found.contains(file::base(&m.name)));
         }
-        diff.unknown = found.drain().map(|(_, f)| f).collect();
+        diff.unknown = found.into_rest();
         diff
     }
 
@@ -292,83 +246,6 @@ impl Folder {
         if changed {
             self.event.notify(usize::MAX);
         }
-    }
-
-    /// Gives UIDs, records them, adds the messages and tells the sessions. The UID list's lock is held and nobody
-    /// else wrote the list since it was read; without it, all must have UIDs that stand in the list.
-    /// Nothing changed when this fails.
-    fn enter(&self, d: &mut Disk, lock: Option<&Dotlock>, mut arrivals: Vec<Arrival>) -> Result<Vec<u32>> {
-        let dir = self.dir();
-        arrivals.sort_by_key(|a| a.uid);
-        let mut next = d.next.max(1);
-        let mut uids = Vec::with_capacity(arrivals.len());
-        let mut messages = Vec::with_capacity(arrivals.len());
-        for a in &mut arrivals {
-            let uid = a.uid.unwrap_or(next);
-            next = next.max(uid.saturating_add(1));
-            uids.push(uid);
-            let name = std::mem::take(&mut a.name);
-            let (flags, keywords) = (a.flags, a.keywords);
-            messages.push(Message { uid, flags, is_new: a.is_new, keywords, modseq: 0, arrived: 0, size: a.size, date: a.date, name });
-        }
-        let fields: Vec<_> = arrivals.iter_mut().map(|a| a.fields.take()).collect();
-        if let Some(lock) = lock {
-            let entries = messages.iter().zip(&fields).map(|(message, f)| Entry { uid: message.uid, fields: f.as_deref(), message });
-            let live = lock_state(self).messages.len();
-            d.ledger.record(&dir, lock, next, &entries.collect::<Vec<_>>(), live, |line| self.each(&mut |e| line(e)))?;
-        }
-        d.next = next;
-        if d.loaded {
-            let upto = lock_state(self).modseq + 1;
-            d.lease.cover(&dir, upto);
-        }
-        let mut state = lock_state(self);
-        let modseq = if d.loaded { state.step() } else { state.modseq };
-        state.forget_counts();
-        for ((m, a), fields) in messages.into_iter().zip(&arrivals).zip(fields) {
-            keywords::cover(&mut state.keywords, m.keywords);
-            if a.recent {
-                state.recent.push(m.uid);
-            }
-            if let Some(f) = fields {
-                state.fields.insert(m.uid, f);
-            }
-            state.arrive(m, modseq);
-        }
-        state.next = state.next.max(next);
-        drop(state);
-        self.event.notify(usize::MAX);
-        Ok(uids)
-    }
-
-    /// Every message as a line of the UID list, ascending.
-    fn each(&self, line: &mut dyn FnMut(Entry<'_>)) {
-        let mut from = 0;
-        loop {
-            let state = lock_state(self);
-            let Some(step) = state.messages.get(from..).filter(|s| !s.is_empty()) else { return };
-            for message in step.iter().take(STEP) {
-                line(Entry { uid: message.uid, fields: state.fields.get(&message.uid).map(|f| &**f), message });
-            }
-            from += STEP;
-        }
-    }
-
-    /// Files that were just put there under fresh names get their UIDs, in this order.
-    pub(super) fn enter_own(&self, d: &mut Disk, arrivals: Vec<Arrival>) -> Result<Vec<u32>> {
-        let dir = self.dir();
-        let lock = Dotlock::take(&dir.join(ledger::NAME))?;
-        if !d.ledger.is_changed(&dir)? {
-            return self.enter(d, Some(&lock), arrivals);
-        }
-        // Somebody else gave UIDs since: theirs, below ours, have to be taken in first; ours come along with them.
-        let names: Vec<Box<[u8]>> = arrivals.iter().map(|a| file::base(&a.name).into()).collect();
-        let mut records = Records::new();
-        self.refresh(d, &dir, &mut records)?;
-        self.take_in_all(d, &dir, Scope::All, records, Some(&lock))?;
-        let state = lock_state(self);
-        let uids = names.iter().filter_map(|n| state.messages.iter().rev().find(|m| file::base(&m.name) == &**n).map(|m| m.uid)).collect::<Vec<_>>();
-        if uids.len() == names.len() { Ok(uids) } else { Err(Error::NotFound(self.name())) }
     }
 
     /// Moves to `cur/` what a session was told as \Recent.
@@ -431,48 +308,4 @@ fn set(m: &mut Message, flags: Flags, keywords: u64, modseq: u64) -> bool {
         (m.flags, m.keywords, m.modseq) = (flags, keywords, modseq);
     }
     differs
-}
-
-/// What we know of a file: from its name, from the UID list, or from the file. `None`: it is gone again.
-fn arrival(dir: &Path, f: Found, known: Option<Known>, high: Option<&High>) -> Result<Option<Arrival>> {
-    let path = scan::path(dir, f.is_new, &f.name);
-    let (flags, letters) = file::flags(&f.name);
-    let (size, vsize) = file::sizes(&f.name);
-    let (date, fields, uid, recorded) = known.map_or((None, None, None, None), |k| (k.date, k.fields, Some(k.uid), k.vsize));
-    let size = match vsize.or(recorded) {
-        Some(n) => n,
-        None => match measure(&path) {
-            Ok(n) => n,
-            Err(e) if e.is_not_found() => return Ok(None),
-            Err(e) => {
-                // One file that we may not read does not close the folder.
-                events::unreadable(&e);
-                size.or_else(|| disk::stat(&path).ok().map(|s| s.size)).unwrap_or(0)
-            }
-        },
-    };
-    let date = match file::date(&f.name).or(date) {
-        Some(d) => d,
-        None => match disk::stat(&path) {
-            Ok(s) => s.mtime.div_euclid(1_000_000_000),
-            Err(e) if e.is_not_found() => return Ok(None),
-            Err(e) => return Err(e.into()),
-        },
-    };
-    let keywords = u64::from(letters) | high.and_then(|h| h.get(file::base(&f.name)).copied()).unwrap_or(0);
-    Ok(Some(Arrival { uid, recent: f.is_new, name: f.name, is_new: f.is_new, flags, keywords, size, date, fields }))
-}
-
-/// The size with CRLF line ends, read in bounded pieces.
-pub(super) fn measure(path: &Path) -> disk::Result<u64> {
-    let mut f = disk::open(path)?;
-    let mut buffer = vec![0; 64 * 1024];
-    let (mut size, mut last) = (0, 0);
-    loop {
-        let n = f.read(&mut buffer).map_err(|e| disk::Error::new("read", path, e))?;
-        if n == 0 {
-            return Ok(size);
-        }
-        size += n as u64 + file::lone_lfs(&buffer[..n], &mut last);
-    }
 }

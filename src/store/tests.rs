@@ -347,3 +347,80 @@ fn a_damaged_list_costs_no_more_than_it_must() {
     w.reopen();
     assert_eq!((uids(&w.inbox()), w.inbox().counts().uid_validity), (vec![1, 2, 3, 4], validity));
 }
+
+#[test]
+fn what_may_not_be_read_says_where() {
+    use std::os::unix::fs::PermissionsExt;
+    let w = World::new("unreadable");
+    w.deliver("a\r\n");
+    let cur = w.maildir().join("cur");
+    std::fs::set_permissions(&cur, std::fs::Permissions::from_mode(0o000)).unwrap();
+    let denied = std::fs::read_dir(&cur).is_err(); // root reads everything
+    if denied {
+        let e = w.home().open("INBOX").map(drop).unwrap_err();
+        assert!(e.to_string().contains(&cur.display().to_string()), "{e}");
+    }
+    std::fs::set_permissions(&cur, std::fs::Permissions::from_mode(0o700)).unwrap();
+    std::fs::remove_dir(&cur).unwrap();
+    assert_eq!(uids(&w.inbox()), [1], "a missing cur/ is made again");
+    // A file in the place of a directory.
+    std::fs::remove_dir(&cur).unwrap();
+    std::fs::write(&cur, "").unwrap();
+    let e = w.home().open("INBOX").map(drop).unwrap_err();
+    assert!(e.to_string().contains("cur"), "{e}");
+    // A home that cannot be made; the other one gets its message.
+    std::fs::write(w.dir.path().join("mail/example.org/bob"), "").unwrap();
+    let to = |a: &str| Target { account: format!("{a}@example.org"), folder: None };
+    let results = w.store.deliver(&[to("bob"), to("carol")], b"", &Draft::from_bytes(b"x\r\n".to_vec()), SystemTime::now());
+    assert!(matches!(&results[..], [Err(Error::Disk(e)), Ok(())] if e.to_string().contains("bob/Maildir")), "{results:?}");
+}
+
+#[test]
+fn stale_drafts_are_swept() {
+    let w = World::new("sweep");
+    w.deliver("a\r\n");
+    let tmp = w.maildir().join("tmp");
+    for (name, hours) in [("old", 40), ("young", 20)] {
+        std::fs::write(tmp.join(name), "").unwrap();
+        let file = std::fs::File::options().write(true).open(tmp.join(name)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(hours * 3600)).unwrap();
+    }
+    w.inbox();
+    assert_eq!(files(&tmp), ["young"]);
+}
+
+#[test]
+fn copies_both_ways_at_once_end() {
+    let w = World::new("both-ways");
+    w.home().create("x").unwrap();
+    w.deliver("a\r\n");
+    let (inbox, x) = (w.inbox(), w.home().open("x").unwrap());
+    inbox.copy(&[Uid(1)], &x).unwrap();
+    std::thread::scope(|s| {
+        let (inbox, x) = (&inbox, &x);
+        s.spawn(move || (0..20).for_each(|_| assert_eq!(inbox.copy(&[Uid(1)], x).unwrap().len(), 1)));
+        s.spawn(move || (0..20).for_each(|_| assert_eq!(x.copy(&[Uid(1)], inbox).unwrap().len(), 1)));
+    });
+    assert_eq!((inbox.counts().messages, x.counts().messages), (21, 21));
+}
+
+#[test]
+fn summaries_are_made_once() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let mut w = World::new("once");
+    w.deliver("Subject: x\r\n");
+    for _ in 0..3 {
+        w.store = Store::open(&w.dir.path().join("mail"), "host", |m| {
+            MADE.fetch_add(1, Ordering::SeqCst);
+            m[9..10].to_vec()
+        })
+        .unwrap();
+        let inbox = w.inbox();
+        for _ in 0..2 {
+            assert_eq!(&*inbox.summary(Uid(1)).unwrap().unwrap(), b"x");
+        }
+        assert!(inbox.summary(Uid(2)).unwrap().is_none());
+    }
+    assert_eq!(MADE.load(Ordering::SeqCst), 1);
+}

@@ -2,12 +2,7 @@
 //!
 //! A copy is a link, a move a rename, both under a fresh name: one base never stands for two messages of a folder.
 
-use super::{
-    Append, Error, Folder, Result, Uid, file,
-    keywords::LETTERS,
-    lock, scan,
-    sync::{Arrival, Disk},
-};
+use super::{Append, Error, Folder, Result, Uid, enter::Arrival, file, keywords::LETTERS, lock, scan, sync::Disk};
 use crate::disk;
 use nix::errno::Errno;
 use std::{
