@@ -28,7 +28,7 @@ fn entry(id: &str) -> Entry {
         size: 0,
         body_8bit: false,
         smtputf8: false,
-        ret_full: false,
+        ret_full: None,
         envid: None,
         recipients: vec![Recipient::new(Address::parse("c@d.example").expect("an address"))],
         attempts: 0,

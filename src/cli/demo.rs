@@ -258,11 +258,11 @@ async fn submit(address: SocketAddr, message: PathBuf) -> Result<smtpc::Reply, S
         message,
         body_8bit: false,
         smtputf8: false,
-        ret_full: false,
+        ret_full: None,
         envid: None,
         timeout: Duration::from_secs(20),
     };
-    match smtpc::deliver(&peer, &mail).await.map_err(|e| e.0)?.into_iter().next() {
+    match smtpc::deliver(&peer, &mail).await.map_err(|e| e.why)?.into_iter().next() {
         Some(smtpc::Outcome::Delivered { reply, .. }) => Ok(reply),
         Some(smtpc::Outcome::Refused(r) | smtpc::Outcome::Deferred(r)) => Err(format!("submission refused: {} {}", r.code, r.text)),
         None => Err("submission: no answer".to_owned()),

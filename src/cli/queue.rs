@@ -358,7 +358,7 @@ mod tests {
             size: 4711,
             body_8bit: false,
             smtputf8: false,
-            ret_full: false,
+            ret_full: None,
             envid: None,
             recipients: vec![to, gone],
             attempts: 2,

@@ -71,7 +71,7 @@ struct Options {
     sender: Option<String>,
     full_name: Option<String>,
     notify: Option<String>,
-    ret_full: bool,
+    ret_full: Option<bool>,
     envid: Option<String>,
     body_8bit: bool,
     recipients: Vec<String>,
@@ -151,7 +151,7 @@ impl Options {
             "F" => self.full_name = Some(value.to_owned()),
             "N" => self.notify = Some(value.to_owned()),
             "V" => self.envid = Some(value.to_owned()),
-            "R" => self.ret_full = value.eq_ignore_ascii_case("full"),
+            "R" => self.ret_full = Some(value.eq_ignore_ascii_case("full")),
             "B" => self.body_8bit = value.eq_ignore_ascii_case("8bitmime"),
             _ => {}
         }
@@ -386,7 +386,7 @@ mod tests {
                 Options {
                     sender: Some("a@b.example".into()),
                     notify: Some("success,delay".into()),
-                    ret_full: true,
+                    ret_full: Some(true),
                     envid: Some("ID7".into()),
                     recipients: rcpt(&["x"]),
                     ..Options::default()
@@ -475,7 +475,7 @@ mod tests {
             size: 4711,
             body_8bit: false,
             smtputf8: false,
-            ret_full: false,
+            ret_full: None,
             envid: None,
             recipients: vec![to],
             attempts: 1,

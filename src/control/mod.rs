@@ -49,6 +49,8 @@ pub const SUBMIT: &str = "submit.sock";
 const IDLE: Duration = Duration::from_secs(60);
 /// Connections at once; more wait in the kernel.
 const MAX_CLIENTS: usize = 32;
+/// How long the command line waits for an answer: to hold fifty thousand entries takes a slow disk some time.
+const PATIENCE: Duration = Duration::from_secs(30 * 60);
 /// A request's line.
 const MAX_LINE: usize = 1024;
 
@@ -155,7 +157,10 @@ impl Control {
     async fn ask(&self, line: &str) -> Result<String, String> {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         match words.as_slice() {
-            ["queue", "list"] => Ok(envelopes(&self.mta.queue_list())),
+            ["queue", "list"] => {
+                let entries = self.mta.queue_list();
+                Ok(smol::unblock(move || envelopes(&entries)).await)
+            }
             ["queue", verb, which] => {
                 let verb = match *verb {
                     "retry" => Verb::Retry,
@@ -254,7 +259,7 @@ impl std::fmt::Display for AskError {
 /// The command line's end of `control.sock`; blocking. The answer's body.
 pub fn ask(config: &Config, request: &str) -> Result<String, AskError> {
     let path = config.run.join(CONTROL);
-    let answer = talk(&path, format!("{request}\n").as_bytes(), Duration::from_secs(120)).map_err(|e| AskError::Down(path, e))?;
+    let answer = talk(&path, format!("{request}\n").as_bytes(), PATIENCE).map_err(|e| AskError::Down(path, e))?;
     match answer.split_once('\n') {
         Some(("ok", body)) => Ok(body.to_owned()),
         Some((first, _)) => Err(AskError::No(first.strip_prefix("no ").unwrap_or(first).to_owned())),

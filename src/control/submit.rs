@@ -3,7 +3,7 @@
 //! ```text
 //! C: sender alice@example.org          none: the user at this host. `sender <>`: the null sender
 //! C: to bob@example.net                once for each recipient; a name alone is one of ours
-//! C: notify success,failure            for those that follow (RFC 3461); ret full, envid X, 8bit
+//! C: notify success,failure            for those that follow (RFC 3461); ret full (or hdrs), envid X, 8bit
 //! C: data 4711                         and so many octets: a message cut short is not mail
 //! S: 250 2.0.0 Ok: queued as 7DK2M9QX4R
 //! ```
@@ -23,6 +23,9 @@ use smol::{
 };
 use std::{fmt::Write as _, io, os::unix::net::UnixStream, path::Path, rc::Rc, time::Duration};
 
+/// For a whole submission: places here are few, and a local program that dribbles must not keep one.
+const TOTAL: Duration = Duration::from_secs(300);
+
 /// What a local program hands in. Addresses as typed.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Submission {
@@ -30,7 +33,7 @@ pub struct Submission {
     pub sender: Option<String>,
     pub recipients: Vec<String>,
     pub notify: Option<String>,
-    pub ret_full: bool,
+    pub ret_full: Option<bool>,
     pub envid: Option<String>,
     pub body_8bit: bool,
     /// With CRLF line ends.
@@ -54,8 +57,8 @@ pub fn send(run: &Path, mail: &Submission) -> io::Result<Answer> {
     if let Some(notify) = &mail.notify {
         let _ = writeln!(head, "notify {}", one_line(notify));
     }
-    if mail.ret_full {
-        head.push_str("ret full\n");
+    if let Some(full) = mail.ret_full {
+        head.push_str(if full { "ret full\n" } else { "ret hdrs\n" });
     }
     if mail.body_8bit {
         head.push_str("8bit\n");
@@ -69,7 +72,7 @@ pub fn send(run: &Path, mail: &Submission) -> io::Result<Answer> {
     let _ = writeln!(head, "data {}", mail.message.len());
     let mut request = head.into_bytes();
     request.extend_from_slice(&mail.message);
-    let text = talk(&run.join(SUBMIT), &request, Duration::from_secs(300))?.trim_end().to_owned();
+    let text = talk(&run.join(SUBMIT), &request, TOTAL + IDLE)?.trim_end().to_owned();
     let code = text.get(..3).and_then(|c| c.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
     Ok(Answer { code, text })
 }
@@ -84,7 +87,16 @@ pub(super) async fn serve(mta: Rc<Mta>, mut stream: Async<UnixStream>, uid: u32)
     let user = smol::unblock(move || nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|u| u.name)).await;
     let user = user.unwrap_or_else(|| format!("uid{uid}"));
     let id = mta.queue_id();
-    let answer = match take(&mta, &mut stream, &user, id.clone()).await {
+    // Only the reading is given up: what is being filed is not left half way.
+    let late = async {
+        smol::Timer::after(TOTAL).await;
+        Err(cut_short(io::ErrorKind::TimedOut.into()))
+    };
+    let taken = match receive(&mta, &mut stream, &user, id.clone()).or(late).await {
+        Ok(transaction) => mta.accept(transaction).await,
+        Err(no) => Err(no),
+    };
+    let answer = match taken {
         Ok(text) => format!("250 2.0.0 {text}\n"),
         Err(no) => {
             Line::info("control", "refuse").with("qid", &id).with("user", &user).with("reply", &no).with_some("cause", no.cause.as_ref()).send();
@@ -94,7 +106,7 @@ pub(super) async fn serve(mta: Rc<Mta>, mut stream: Async<UnixStream>, uid: u32)
     let _ = stream.write_all(answer.as_bytes()).or(timeout()).await;
 }
 
-async fn take(mta: &Rc<Mta>, stream: &mut Async<UnixStream>, user: &str, id: QueueId) -> Result<String, Refusal> {
+async fn receive(mta: &Rc<Mta>, stream: &mut Async<UnixStream>, user: &str, id: QueueId) -> Result<Transaction, Refusal> {
     let config = mta.config.get();
     let mut t = Transaction {
         id,
@@ -123,7 +135,7 @@ async fn take(mta: &Rc<Mta>, stream: &mut Async<UnixStream>, user: &str, id: Que
             }
             "to" => t.recipients.push(Recipient { address: address(mta, value)?, notify, orcpt: None }),
             "notify" => notify = parse_notify(value).ok_or_else(|| syntax("notify"))?,
-            "ret" => t.params.ret_full = value == "full",
+            "ret" => t.params.ret_full = Some(value == "full"),
             "8bit" => t.params.body_8bit = true,
             "envid" => t.params.envid = Some(dsn::xtext(value)),
             "data" => break value.parse::<u64>().map_err(|_| syntax("data"))?,
@@ -137,7 +149,7 @@ async fn take(mta: &Rc<Mta>, stream: &mut Async<UnixStream>, user: &str, id: Que
         mta.rcpt(&t.client, t.sender.as_ref(), &to.address)?;
     }
     read(mta, stream, &mut t.draft, size).await?;
-    mta.accept(t).await
+    Ok(t)
 }
 
 async fn read(mta: &Rc<Mta>, stream: &mut Async<UnixStream>, draft: &mut Draft, size: u64) -> Result<(), Refusal> {

@@ -16,7 +16,6 @@ pub mod decode;
 pub mod dsn;
 pub mod header;
 pub mod mime;
-pub mod outline;
 pub mod search;
 
 mod content;
@@ -29,4 +28,3 @@ pub use address_list::{Listed, Mailbox, header_addresses};
 pub use compose::Notice;
 pub use date::DateTime;
 pub use mime::{Part, Section, Shape, Structure};
-pub use outline::Outline;

@@ -44,7 +44,7 @@ impl Plan {
     pub(super) fn add(&mut self, mta: &Mta, to: &spool::Recipient) -> bool {
         let Resolved::To { accounts: homes, external, .. } = mta.resolve(&to.address) else { return false };
         let address = to.address.to_string();
-        let original = || Some(to.original.clone().unwrap_or_else(|| format!("rfc822;{}", dsn::xtext(&address))));
+        let original = || Some(to.original.clone().unwrap_or_else(|| dsn::orcpt(&to.address)));
         for account in homes {
             if self.locals.iter().any(|(a, _)| *a == account) {
                 continue;

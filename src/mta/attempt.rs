@@ -20,10 +20,22 @@ use crate::{
     spool::{Entry, Notify, Recipient, State},
     store::Target,
 };
-use std::{collections::BTreeMap, net::SocketAddr, rc::Rc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    rc::Rc,
+    time::{Duration, Instant, SystemTime},
+};
 
 /// RFC 5321 §4.5.3.1.8: every host takes a hundred.
 const MAX_RECIPIENTS: usize = 100;
+
+/// A host that was not there is left alone for half of `queue.retry`, but no longer than this.
+const MAX_PAUSE: Duration = Duration::from_secs(300);
+
+/// Of what a remote said, so many characters are kept, logged and told. A reply may have 32 KiB, and each recipient
+/// has one.
+const MAX_SAID: usize = 1000;
 
 /// Which recipients (by number) share a transaction.
 struct Group {
@@ -180,14 +192,15 @@ impl Mta {
             Err(no) => return Report { recipients: group.recipients, outcomes: all(no), host: None },
         };
         let mail = self.mail_for(config, entry, &group.recipients);
-        let mut last = (None, "no host to try".to_owned());
+        let mut last = "no host to try".to_owned();
         for host in hosts {
             match self.try_host(config, &host, &mail).await {
                 Ok(outcomes) => return Report { recipients: group.recipients, outcomes, host: Some(host.name) },
-                Err(why) => last = (Some(host.name), why),
+                Err(why) => last = why,
             }
         }
-        Report { recipients: group.recipients, outcomes: all(Reply::new(451, (4, 4, 1), last.1)), host: last.0 }
+        // These are our words, not a host's.
+        Report { recipients: group.recipients, outcomes: all(Reply::new(451, (4, 4, 1), last)), host: None }
     }
 
     /// `Err`: none of its addresses could be talked to.
@@ -195,16 +208,27 @@ impl Mta {
         let addresses = host.addresses(&self.dns).await?;
         // The host's turn first: waiting for a slow host must not use up what all share.
         let _turn = self.limits.host(&host.name, config.queue.connections_per_host).await;
+        // Asked now: it may have gone while we waited, with everybody before us.
+        if let Some(why) = self.limits.is_down(&host.name, host.port, Instant::now()) {
+            return Err(format!("{why} (not tried again so soon)"));
+        }
         let _place = self.limits.all(config.queue.connections).await;
-        let mut last = format!("{} has no address", host.name);
+        let (mut last, mut down) = (format!("{} has no address", host.name), true);
         for ip in addresses {
             let address = SocketAddr::new(ip, host.port);
             let peer = Peer { host: host.name.clone(), address, tls: host.tls, auth: host.auth.clone() };
             match smtpc::deliver(&peer, mail).await {
                 Ok(outcomes) if outcomes.len() == mail.recipients.len() => return Ok(outcomes),
-                Ok(_) => last = format!("{address}: not every recipient was answered"),
-                Err(smtpc::Unreachable(why)) => last = format!("{}[{address}]: {why}", host.name),
+                Ok(_) => (last, down) = (format!("{address}: not every recipient was answered"), false),
+                Err(smtpc::Unreachable { why, down: gone }) => {
+                    down &= gone;
+                    last = format!("{}[{address}]: {why}", host.name);
+                }
             }
+        }
+        if down {
+            let pause = (config.queue.retry / 2).min(MAX_PAUSE);
+            self.limits.set_down(&host.name, host.port, Instant::now(), pause, last.clone());
         }
         Err(last)
     }
@@ -285,18 +309,22 @@ fn apply(entry: &mut Entry, report: Report) {
                 r.state = State::Delivered;
                 r.notice = has_sender && r.notify.success && !dsn;
                 r.last_error = None;
-                events::sent(&entry.id, r, &reply);
+                events::sent(&entry.id, r, &said(&reply));
             }
             Outcome::Refused(reply) => {
-                fail(has_sender, r, reply.to_string());
+                fail(has_sender, r, said(&reply));
                 events::bounced(&entry.id, r);
             }
             Outcome::Deferred(reply) => {
-                r.last_error = Some(reply.to_string());
+                r.last_error = Some(said(&reply));
                 events::deferred(&entry.id, r, entry.attempts);
             }
         }
     }
+}
+
+fn said(reply: &Reply) -> String {
+    reply.to_string().chars().take(MAX_SAID).collect()
 }
 
 /// RFC 3461 §4.1: NOTIFY without FAILURE (NEVER, or others alone) means no bounce; so does the null sender.
@@ -307,7 +335,7 @@ fn fail(has_sender: bool, r: &mut Recipient, why: String) {
 }
 
 /// `5 days`, `4 hours`, `30 seconds`.
-pub(super) fn span(d: std::time::Duration) -> String {
+pub(super) fn span(d: Duration) -> String {
     let s = d.as_secs();
     let (n, unit) =
         [(86_400, "day"), (3600, "hour"), (60, "minute")].into_iter().find(|(n, _)| s >= *n && s.is_multiple_of(*n)).unwrap_or((1, "second"));

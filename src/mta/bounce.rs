@@ -24,7 +24,7 @@ pub(super) async fn tell(mta: &Rc<Mta>, config: &Config, entry: &Entry, slow: im
     let message_id = stamp::message_id(config, &id);
     let build = move || {
         // Of a success the header is enough, whatever RET says (RFC 3461 §6.2).
-        let whole = about.ret_full && told.iter().any(|r| matches!(r.state, State::Failed(_)));
+        let whole = about.ret_full == Some(true) && told.iter().any(|r| matches!(r.state, State::Failed(_)));
         // One octet more than is returned, and it is known to be too long.
         let original = read(&path, if whole { MAX_RETURNED + 1 } else { MAX_HEADER })?;
         let reported: Vec<Reported<'_>> = told.iter().map(|r| report(r, until)).collect();

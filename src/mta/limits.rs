@@ -1,10 +1,11 @@
-//! How many connections the queue has under way.
+//! How many connections the queue has under way, and which hosts were not there.
 
 use event_listener::Event;
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     rc::Rc,
+    time::{Duration, Instant},
 };
 
 /// Connections under way, in all and by host. Limits are read each time, so a reload changes them.
@@ -12,6 +13,8 @@ use std::{
 pub(super) struct Limits {
     all: Rc<Gate>,
     hosts: RefCell<HashMap<String, Rc<Gate>>>,
+    /// Hosts that could not be talked to: until when nobody tries again, and why.
+    down: RefCell<HashMap<(String, u16), (Instant, String)>>,
 }
 
 #[derive(Default)]
@@ -43,6 +46,22 @@ impl Limits {
         };
         Gate::enter(gate, limit).await
     }
+    /// Why the host need not be tried at `now`.
+    pub(super) fn is_down(&self, host: &str, port: u16, now: Instant) -> Option<String> {
+        let mut down = self.down.borrow_mut();
+        down.retain(|_, (until, _)| *until > now);
+        down.get(&(host.to_owned(), port)).map(|(_, why)| why.clone())
+    }
+    /// Nobody is to try this host for so long.
+    pub(super) fn set_down(&self, host: &str, port: u16, now: Instant, pause: Duration, why: String) {
+        if let Some(until) = now.checked_add(pause) {
+            self.down.borrow_mut().insert((host.to_owned(), port), (until, why));
+        }
+    }
+    /// Somebody knows better: all may be tried again.
+    pub(super) fn forgive(&self) {
+        self.down.borrow_mut().clear();
+    }
 }
 
 impl Gate {
@@ -63,6 +82,20 @@ impl Gate {
 mod tests {
     use super::*;
     use smol::future::poll_once;
+
+    #[test]
+    fn a_host_that_is_down_is_left_alone_for_a_while() {
+        let (limits, now, pause) = (Limits::default(), Instant::now(), Duration::from_secs(60));
+        assert_eq!(limits.is_down("a", 25, now), None);
+        limits.set_down("a", 25, now, pause, "refused".into());
+        assert_eq!(limits.is_down("a", 25, now + pause / 2).as_deref(), Some("refused"));
+        assert_eq!((limits.is_down("a", 587, now), limits.is_down("b", 25, now)), (None, None));
+        assert_eq!(limits.is_down("a", 25, now + pause), None);
+        assert!(limits.down.borrow().is_empty());
+        limits.set_down("a", 25, now, pause, "refused".into());
+        limits.forgive();
+        assert_eq!(limits.is_down("a", 25, now), None);
+    }
 
     #[test]
     fn nobody_enters_above_the_limit() {

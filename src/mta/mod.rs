@@ -72,7 +72,7 @@ pub struct MailParams {
     pub size: Option<u64>,
     pub body_8bit: bool,
     pub smtputf8: bool,
-    pub ret_full: bool,
+    pub ret_full: Option<bool>,
     pub envid: Option<String>,
 }
 

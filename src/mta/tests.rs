@@ -25,7 +25,7 @@ type Answer<T> = Result<T, (u16, Enhanced)>;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const ZONE: &str = "example.net MX 10 mx.example.net\nmx.example.net A 127.0.0.1\nnull.example MX 0 .\n\
-                    loop.example MX 10 mail.example.org\naddress.example A 127.0.0.1\nother.example MX 5 mx.example.net\n";
+                    loop.example MX 10 mail.example.org\ndead.example A 127.0.0.7\naddress.example A 127.0.0.1\nother.example MX 5 mx.example.net\n";
 
 /// One server with users alice and bob, a remote host, and an executor.
 struct World {
@@ -447,6 +447,29 @@ fn domains_that_take_no_mail() {
     });
 }
 
+/// With one connection for it, the second message waits for the first, and does not try again what just failed.
+#[test]
+fn a_dead_host_is_not_tried_for_every_message() {
+    world("dead", "queue.connections-per-host = 1\nqueue.lifetime = \"5d\"\n", "", async |w| {
+        let failed = |q: &[Entry]| -> Vec<String> { q.iter().filter_map(|e| e.recipients[0].last_error.clone()).collect() };
+        let _queue = w.start();
+        w.accept(alice(), "alice@example.org", &["x@dead.example"], MINE).await.unwrap();
+        w.accept(alice(), "alice@example.org", &["y@dead.example"], MINE).await.unwrap();
+        w.until(|q| failed(q).len() == 2).await;
+        let skipped = |q: &[Entry]| failed(q).iter().filter(|e| e.contains("dead.example") && e.ends_with("(not tried again so soon)")).count();
+        assert_eq!(skipped(&w.mta.queue_list()), 1, "{:?}", failed(&w.mta.queue_list()));
+        // Who says retry knows better.
+        w.mta.queue_do(Verb::Retry, &Which::All).await.unwrap();
+        w.until(|q| q.len() == 2 && q.iter().all(|e| e.attempts == 2)).await;
+        assert_eq!(skipped(&w.mta.queue_list()), 1);
+        let old = aged(w, Duration::from_secs(6 * 86_400), Some("bob@example.org"), "x@dead.example");
+        w.mta.queue.add(old);
+        w.until(|q| q.len() == 2).await;
+        let bounce = w.inbox("bob").remove(0);
+        assert!(bounce.contains("Diagnostic-Code: x-gatepost; 451 4.4.1 ") && !bounce.contains("Remote-MTA"), "{bounce}");
+    });
+}
+
 /// As if it came long ago.
 fn aged(w: &World, age: Duration, from: Option<&str>, to: &str) -> Entry {
     let e = Entry {
@@ -456,7 +479,7 @@ fn aged(w: &World, age: Duration, from: Option<&str>, to: &str) -> Entry {
         size: 0,
         body_8bit: false,
         smtputf8: false,
-        ret_full: true,
+        ret_full: Some(true),
         envid: None,
         recipients: vec![crate::spool::Recipient::new(address(to))],
         attempts: 3,

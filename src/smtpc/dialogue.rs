@@ -8,7 +8,11 @@ use crate::{
     proto::smtp::ReplyParser,
 };
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use std::{fmt, time::Duration};
+use smol::{Timer, future::FutureExt as _};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 const CONNECT: Duration = Duration::from_secs(30);
 const HANDSHAKE: Duration = Duration::from_secs(60);
@@ -18,6 +22,9 @@ const DATA: Duration = Duration::from_secs(120);
 const BLOCK: Duration = Duration::from_secs(180);
 /// Hosts that scan or fan out before the 250 are slow, and giving up early makes duplicates.
 const FINAL: Duration = Duration::from_secs(600);
+/// Octets per second that a host must take on average: one that reads a few now and then keeps its connection, of
+/// which we have few, and its mail for ever.
+const MIN_PACE: u64 = 1024;
 /// For a last word after the connection broke while we wrote.
 const LAST_WORD: Duration = Duration::from_secs(5);
 
@@ -25,6 +32,8 @@ const LAST_WORD: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) enum Stop {
     Unreachable(String),
+    /// Not there: no connection, or nobody who speaks.
+    Down(String),
     /// TLS could not be had, though it was announced; without it there may be a way.
     Handshake(String),
 }
@@ -39,7 +48,7 @@ impl Stop {
 impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable(why) => f.write_str(why),
+            Self::Unreachable(why) | Self::Down(why) => f.write_str(why),
             Self::Handshake(why) => write!(f, "TLS: {why}"),
         }
     }
@@ -80,7 +89,7 @@ impl<'a> Dialogue<'a> {
         connector: Option<&Connector>,
     ) -> Result<Vec<Outcome>, Stop> {
         let connected = Wire::connect(peer.address, CONNECT.min(mail.timeout), Drain::new()).await;
-        let wire = connected.map_err(|e| Stop::Unreachable(format!("connecting to {} ({}): {e}", peer.host, peer.address)))?;
+        let wire = connected.map_err(|e| Stop::Down(format!("connecting to {} ({}): {e}", peer.host, peer.address)))?;
         events::connected(wire.conn(), peer);
         let mut this = Self { wire, peer, mail, offer: Offer::default(), in_data: false };
         let result = this.talk(source, connector).await;
@@ -106,7 +115,7 @@ impl<'a> Dialogue<'a> {
         if let (RouteTls::Implicit, Some(connector)) = (&self.peer.tls, connector) {
             self.encrypt(connector).await?;
         }
-        let greeting = self.early("greeting").await?;
+        let greeting = self.early("greeting").await.map_err(|stop| Stop::Down(stop.to_string()))?;
         if !is_yes(&greeting) {
             return Err(self.stop("greeting", &greeting));
         }
@@ -219,6 +228,7 @@ impl<'a> Dialogue<'a> {
             Err(e) => return Outcome::Deferred(self.lost_reply("DATA", &e)),
         }
         self.wire.set_patience(self.within(BLOCK));
+        let (began, mut octets) = (Instant::now(), 0);
         loop {
             let (back, block) = smol::unblock(move || {
                 let block = source.next();
@@ -228,7 +238,13 @@ impl<'a> Dialogue<'a> {
             source = back;
             match block {
                 Ok(Some(block)) => {
-                    if let Err(e) = self.wire.write(&block).await {
+                    octets += block.len() as u64;
+                    let left = self.within(BLOCK).saturating_add(Duration::from_secs(octets / MIN_PACE)).saturating_sub(began.elapsed());
+                    let late = async {
+                        Timer::after(left).await;
+                        Err(Ended::Timeout)
+                    };
+                    if let Err(e) = self.wire.write(&block).or(late).await {
                         return self.cut_short(&e).await;
                     }
                 }

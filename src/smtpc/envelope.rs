@@ -85,7 +85,10 @@ impl Dialogue<'_> {
             line += " SMTPUTF8";
         }
         if offer.dsn {
-            line += if mail.ret_full { " RET=FULL" } else { " RET=HDRS" };
+            // What was not asked of us we do not ask (RFC 3461 §5.2.1); of a notice nothing is to be returned (§6.1).
+            if let (Some(full), true) = (mail.ret_full, mail.sender.is_some()) {
+                line += if full { " RET=FULL" } else { " RET=HDRS" };
+            }
             if let Some(envid) = mail.envid.as_deref().filter(|e| self.is_value(e)) {
                 line += &format!(" ENVID={envid}");
             }

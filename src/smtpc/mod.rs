@@ -45,7 +45,7 @@ pub struct Mail {
     pub size: u64,
     pub body_8bit: bool,
     pub smtputf8: bool,
-    pub ret_full: bool,
+    pub ret_full: Option<bool>,
     /// As given: xtext.
     pub envid: Option<String>,
     /// Longest wait for one reply or for one stretch of data to leave; RFC 5321's own limits where they are shorter.
@@ -64,7 +64,11 @@ pub enum Outcome {
 
 /// Ends early, before any recipient was answered: the next host may be tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unreachable(pub String);
+pub struct Unreachable {
+    pub why: String,
+    /// It did not even greet: whoever tries next has no better luck.
+    pub down: bool,
+}
 
 /// One outcome per recipient, in order. `Err`: nothing was said about this mail here; try another host.
 /// Opportunistic TLS that fails in the handshake is tried again without on a new connection.
@@ -92,7 +96,7 @@ async fn deliver_verifying(
     let connector = match peer.tls {
         RouteTls::Never => None,
         RouteTls::May => Some(Connector::opportunistic()),
-        RouteTls::Require | RouteTls::Implicit => Some(smol::unblock(roots).await.map_err(Unreachable)?),
+        RouteTls::Require | RouteTls::Implicit => Some(smol::unblock(roots).await.map_err(|why| Unreachable { why, down: false })?),
     };
     // Boxed: a delivery's state is not carried by whoever waits for it.
     let attempt = Box::pin(Dialogue::run(peer, mail, &mut source, connector.as_ref())).await;
@@ -103,8 +107,8 @@ async fn deliver_verifying(
         }
         done => done,
     };
-    let result = attempt.map_err(|stop| Unreachable(stop.to_string()));
-    if let Err(Unreachable(why)) = &result {
+    let result = attempt.map_err(|stop| Unreachable { why: stop.to_string(), down: matches!(stop, Stop::Down(_)) });
+    if let Err(Unreachable { why, .. }) = &result {
         events::unreachable(peer, why);
     }
     result

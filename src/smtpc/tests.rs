@@ -78,7 +78,7 @@ impl Host {
 
 fn short(got: Result<Vec<Outcome>, Unreachable>) -> String {
     match got {
-        Err(Unreachable(why)) => format!("unreachable: {why}"),
+        Err(Unreachable { why, .. }) => format!("unreachable: {why}"),
         Ok(all) => {
             let one = |o: Outcome| match o {
                 Outcome::Delivered { reply, dsn: false } => format!("delivered {}", reply.code),
@@ -105,7 +105,7 @@ fn mail(dir: &Path, to: &[&str]) -> Mail {
         size: MESSAGE.len() as u64,
         body_8bit: false,
         smtputf8: false,
-        ret_full: false,
+        ret_full: None,
         envid: None,
         timeout: Duration::from_secs(30),
     }
@@ -172,7 +172,7 @@ fn dialogues_in_the_clear() {
             &["S: 220-mx.test\nS: 220 really\nC: EHLO us.test\n", BARE, FROM, "S: 250\n", B, "S: 251 will forward\n", DATA, OK, QUIT],
             "delivered 250",
         ),
-        (1, &[OPEN, "S: 250-mx.test\nS: 250 DSN\n", "C: MAIL FROM:<a@us.test> RET=HDRS\n", OK, B, OK, DATA, OK, QUIT], "delivered 250 dsn"),
+        (1, &[OPEN, "S: 250-mx.test\nS: 250 DSN\n", FROM, OK, B, OK, DATA, OK, QUIT], "delivered 250 dsn"),
     ];
     let host = Host::new("smtpc-clear");
     for (recipients, script, want) in cases {
@@ -255,7 +255,7 @@ fn parameters_as_the_host_offers_them() {
     let full = Mail {
         body_8bit: true,
         smtputf8: true,
-        ret_full: true,
+        ret_full: Some(true),
         envid: Some("QQ+2B1".into()),
         recipients: vec![
             (address("b@mx.test"), notify(true, true, false, false), Some("rfc822;b+2B@x.test".into())),
@@ -278,6 +278,22 @@ fn parameters_as_the_host_offers_them() {
     ]
     .concat();
     assert_eq!(host.run(&peer, &full, &[&script]), "delivered 250 dsn | delivered 250 dsn");
+    let script = script.replace("RET=FULL", "RET=HDRS");
+    assert_eq!(host.run(&peer, &Mail { ret_full: Some(false), ..full.clone() }, &[&script]), "delivered 250 dsn | delivered 250 dsn");
+    // RFC 3461 §6.1: never for a notice.
+    let notice = Mail { sender: None, envid: None, body_8bit: false, smtputf8: false, recipients: full.recipients[..1].to_vec(), ..full.clone() };
+    let script = [
+        OPEN,
+        "S: 250-mx.test\nS: 250 DSN\n",
+        "C: MAIL FROM:<>\n",
+        OK,
+        "C: RCPT TO:<b@mx.test> NOTIFY=NEVER ORCPT=rfc822;b+2B@x.test\n",
+        OK,
+        DATA,
+        OK,
+        QUIT,
+    ];
+    assert_eq!(host.run(&peer, &notice, &[&script.concat()]), "delivered 250 dsn");
     // None of it where nothing is offered; ASCII mail gets by without SMTPUTF8.
     let plain = Mail { recipients: full.recipients[..1].to_vec(), sender: None, ..full.clone() };
     let script = [OPEN, BARE, "C: MAIL FROM:<>\n", OK, B, OK, DATA, OK, QUIT].concat();

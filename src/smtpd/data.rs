@@ -6,12 +6,39 @@ use super::{
 };
 use crate::{
     disk::Draft,
-    proto::smtp::{Body, Reply},
+    proto::smtp::{Body, Chunks, Reply},
 };
+use std::time::{Duration, Instant};
 
 /// Of a message that is refused already, so much more is read to let the client come to its end and hear why
 /// (RFC 5321 §4.2.5); then it is hung up on.
 const MAX_DISCARD: u64 = 64 * 1024 * 1024;
+/// Octets per second that content must bring on average, after `smtp.timeout` of grace. One octet just before each
+/// timeout would hold a session, its draft and a place among the connections for months.
+const MIN_PACE: u64 = 1024;
+/// No content takes longer than this, however steadily it comes.
+const MAX_TIME: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// How long the content of one message has been coming, DATA or all BDAT together.
+pub(super) struct Pace {
+    began: Instant,
+    octets: u64,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { began: Instant::now(), octets: 0 }
+    }
+    /// The wait for the next stretch.
+    fn left(&self, timeout: Duration) -> Duration {
+        timeout.min(allowed(self.octets, timeout).saturating_sub(self.began.elapsed()))
+    }
+}
+
+/// The time that so much content may have taken.
+fn allowed(octets: u64, timeout: Duration) -> Duration {
+    timeout.saturating_add(Duration::from_secs(octets / MIN_PACE)).min(MAX_TIME.max(timeout))
+}
 
 impl Session {
     /// RFC 5321 §4.1.1.4
@@ -28,13 +55,14 @@ impl Session {
         self.reading = Some(id.clone());
         self.say(tagged(Reply::bare(354, "End data with <CR><LF>.<CR><LF>"), &id)).await?;
         let mut intake = Intake::new(open, self.config.limits.message_size);
-        let mut body = Body::new();
+        let (mut body, mut pace) = (Body::new(), Pace::new());
         loop {
-            let end = self.wire.next_undisturbed(self.config.smtp.timeout, |bytes| {
+            let taken = self.wire.next_undisturbed(pace.left(self.config.smtp.timeout), |bytes| {
                 let (used, end) = body.push(bytes, intake.tail());
-                (used > 0).then_some((used, end))
+                (used > 0).then_some((used, (used, end)))
             });
-            let end = end.await?;
+            let (used, end) = taken.await?;
+            pace.octets += used as u64;
             intake.settle(self).await?;
             if end {
                 return Ok(self.finish(intake, body.bare()).await);
@@ -52,17 +80,17 @@ impl Session {
         self.reading = Some(open.mail.id.clone());
         let limit = self.config.limits.message_size;
         let mut intake = Intake::new(open, limit);
-        let mut chunks = intake.open.chunks.take().unwrap_or_default();
+        let (mut chunks, mut pace) = intake.open.chunks.take().unwrap_or_else(|| (Chunks::new(), Pace::new()));
         chunks.begin(size);
         if size > limit.saturating_add(MAX_DISCARD) {
             return Err(Stop::Say(too_big(limit)));
         }
         while chunks.left() > 0 {
-            let taken = self.wire.next_undisturbed(self.config.smtp.timeout, |bytes| {
+            let taken = self.wire.next_undisturbed(pace.left(self.config.smtp.timeout), |bytes| {
                 let used = chunks.push(bytes, intake.tail());
-                (used > 0).then_some((used, ()))
+                (used > 0).then_some((used, used))
             });
-            taken.await?;
+            pace.octets += taken.await? as u64;
             intake.settle(self).await?;
         }
         if last {
@@ -72,7 +100,7 @@ impl Session {
         if let Some(no) = intake.trouble {
             return Ok(no);
         }
-        intake.open.chunks = Some(chunks);
+        intake.open.chunks = Some((chunks, pace));
         self.transaction = Some(intake.open);
         Ok(Reply::new(250, (2, 0, 0), format!("Ok: {size} octets")))
     }
@@ -82,13 +110,13 @@ impl Session {
         if size > MAX_DISCARD {
             return Err(Stop::Say(Reply::new(503, (5, 5, 1), "MAIL and RCPT first")));
         }
-        let mut left = size;
-        while left > 0 {
-            let taken = self.wire.next_undisturbed(self.config.smtp.timeout, |bytes| {
-                let used = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+        let mut pace = Pace::new();
+        while pace.octets < size {
+            let taken = self.wire.next_undisturbed(pace.left(self.config.smtp.timeout), |bytes| {
+                let used = usize::try_from(size - pace.octets).unwrap_or(usize::MAX).min(bytes.len());
                 (used > 0).then_some((used, used))
             });
-            left -= taken.await? as u64;
+            pace.octets += taken.await? as u64;
         }
         Ok(())
     }
@@ -183,4 +211,26 @@ fn mail_first() -> Reply {
 /// RFC 1870 §6.1
 fn too_big(limit: u64) -> Reply {
     Reply::new(552, (5, 3, 4), format!("Message is larger than the {limit} octets allowed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slow_content_has_its_time_and_no_more() {
+        const CASES: &[(u64, u64, u64)] = &[
+            // Octets, timeout, seconds allowed.
+            (0, 300, 300),
+            (1023, 300, 300),
+            (10 * 1024, 300, 310),
+            (50 * 1024 * 1024, 300, 7200),
+            (u64::MAX, 300, 7200),
+            (0, 10_000, 10_000),
+            (u64::MAX, 1, 7200),
+        ];
+        for (octets, timeout, want) in CASES {
+            assert_eq!(allowed(*octets, Duration::from_secs(*timeout)).as_secs(), *want, "{octets} {timeout}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ use crate::{
     journal::Line,
     message::Address,
     mta::{QueueId, Refusal},
+    net::Ended,
     proto::smtp::{Command, Reply},
 };
 const ROOM: &str = "smtpd";
@@ -41,6 +42,11 @@ pub(super) fn login(s: &Session, account: &AccountId, mechanism: &str) {
 
 pub(super) fn login_failed(s: &Session, user: &str, why: &str) {
     Line::info(ROOM, "login-failed").with("conn", s.wire.conn()).with_some("client", s.wire.peer()).with("user", user).with("reason", why).send();
+}
+
+/// Mail from there will not come, or come in the clear: somebody will ask why.
+pub(super) fn tls_failed(s: &Session, why: &Ended) {
+    Line::info(ROOM, "tls-failed").with("conn", s.wire.conn()).with_some("client", s.wire.peer()).with("error", why).send();
 }
 
 fn refused(s: &Session, verb: &str, id: &QueueId) -> Line {

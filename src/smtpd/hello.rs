@@ -1,6 +1,9 @@
 //! EHLO, HELO, HELP, STARTTLS.
 
-use super::session::{Hello, Session, Stop};
+use super::{
+    events,
+    session::{Hello, Session, Stop},
+};
 use crate::proto::smtp::Reply;
 
 impl Session {
@@ -55,9 +58,13 @@ impl Session {
         };
         self.transaction = None;
         self.hello = None;
+        self.account = None;
         self.say(Reply::new(220, (2, 0, 0), "Ready to start TLS")).await?;
         self.wire.flush().await?;
-        Box::pin(self.wire.start_tls(&acceptor, self.config.smtp.timeout)).await?;
+        if let Err(ended) = Box::pin(self.wire.start_tls(&acceptor, self.config.smtp.timeout)).await {
+            events::tls_failed(self, &ended);
+            return Err(ended.into());
+        }
         Ok(None)
     }
 }

@@ -51,6 +51,7 @@ impl Session {
             return Reply::new(503, (5, 5, 1), "The message has begun already");
         }
         if open.mail.recipients.len() >= self.config.limits.recipients {
+            self.counts.recipient_surplus();
             return Reply::new(452, (4, 5, 3), "Too many recipients, send the rest in another transaction");
         }
         if needs_smtputf8(&path) && !open.mail.params.smtputf8 {

@@ -1,6 +1,6 @@
 //! The dialogue: greeting, turns, limits on nonsense, goodbye.
 
-use super::{Kind, Service, events};
+use super::{Kind, Service, data::Pace, events};
 use crate::{
     accounts::AccountId,
     config::Config,
@@ -8,7 +8,11 @@ use crate::{
     net::{Ended, Wire},
     proto::smtp::{Chunks, Command, Frame, Framer, Reply},
 };
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// Bad commands before a message was taken.
 const MAX_ERRORS: u32 = 20;
@@ -16,6 +20,9 @@ const MAX_ERRORS: u32 = 20;
 const MAX_REFUSED: u32 = 100;
 /// Commands that lead nowhere (NOOP, RSET, HELP …) before a message was taken.
 const MAX_IDLE: u32 = 100;
+/// Recipients above the limit of one transaction. A client that pipelines a long list hears many 452 before it sees the
+/// first; hung up on, it would come again with the same list, and nobody on it would ever get the message.
+const MAX_SURPLUS: u32 = 10_000;
 /// Messages of one session; who has more connects again, and others get their turn.
 pub(super) const MAX_MESSAGES: u32 = 500;
 
@@ -44,7 +51,7 @@ pub(super) struct Hello {
 pub(super) struct Open {
     pub(super) mail: mta::Transaction,
     /// There once BDAT began.
-    pub(super) chunks: Option<Chunks>,
+    pub(super) chunks: Option<(Chunks, Pace)>,
 }
 
 #[derive(Default)]
@@ -52,6 +59,7 @@ pub(super) struct Counts {
     errors: u32,
     refused: u32,
     idle: u32,
+    surplus: u32,
     pub(super) messages: u32,
     pub(super) failed_logins: u32,
     /// The reply under way refuses a recipient.
@@ -62,8 +70,16 @@ impl Counts {
     pub(super) fn recipient_refused(&mut self) {
         self.recipient = true;
     }
+    /// One more recipient than a transaction may have.
+    pub(super) fn recipient_surplus(&mut self) {
+        self.surplus += 1;
+    }
+    fn too_many(&self) -> bool {
+        self.errors >= MAX_ERRORS || self.refused >= MAX_REFUSED || self.surplus >= MAX_SURPLUS
+    }
     fn count(&mut self, reply: &Reply) {
         match (reply.code >= 400, std::mem::take(&mut self.recipient)) {
+            (true, false) if reply.code == 452 && reply.enhanced == Some((4, 5, 3)) => {}
             (true, true) => self.refused += 1,
             (true, false) => self.errors += 1,
             (false, _) => {}
@@ -181,9 +197,12 @@ impl Session {
     /// A line, or `None` for one that was too long. A lone CR or LF ends the session: client and server would not
     /// agree on what is a command.
     pub(super) async fn line(&mut self, cut: impl Fn(&mut Framer, &[u8]) -> Option<(usize, Frame)>) -> Result<Option<Vec<u8>>, Stop> {
+        let began = Instant::now();
         loop {
             let framer = &mut self.framer;
-            match self.wire.next(self.config.smtp.timeout, |bytes| cut(framer, bytes)).await? {
+            // For the whole line, however much of it is thrown away.
+            let left = self.config.smtp.timeout.saturating_sub(began.elapsed());
+            match self.wire.next(left, |bytes| cut(framer, bytes)).await? {
                 Frame::Line(line) => return Ok(Some(line)),
                 Frame::TooLong => return Ok(None),
                 Frame::Skipping => {}
@@ -195,12 +214,13 @@ impl Session {
 
     /// Writes the reply to a command: with the queue id, and counted.
     async fn answer(&mut self, mut reply: Reply, before: Option<mta::QueueId>) -> Result<(), Stop> {
-        if let Some(id) = self.current().or(before.as_ref()) {
+        // Not into what EHLO announces, where a client would take it for a parameter.
+        if let Some(id) = self.current().or(before.as_ref()).filter(|_| reply.enhanced.is_some()) {
             reply = tagged(reply, id);
         }
         self.counts.count(&reply);
         self.say(reply).await?;
-        if self.counts.errors >= MAX_ERRORS || self.counts.refused >= MAX_REFUSED {
+        if self.counts.too_many() {
             return Err(too_many("errors"));
         }
         Ok(())
@@ -231,6 +251,7 @@ impl Session {
         self.counts.errors = 0;
         self.counts.refused = 0;
         self.counts.idle = 0;
+        self.counts.surplus = 0;
     }
 
     /// RFC 2920 §3.1: commands that change what may follow end a group. What is there already was sent blindly, by

@@ -36,12 +36,13 @@ pub fn write(entry: &Entry) -> String {
         line("sender", &word(&sender.to_string()));
     }
     line("size", &entry.size);
-    for (key, on) in
-        [("body-8bit", entry.body_8bit), ("smtputf8", entry.smtputf8), ("ret-full", entry.ret_full), ("held", entry.held), ("warned", entry.warned)]
-    {
+    for (key, on) in [("body-8bit", entry.body_8bit), ("smtputf8", entry.smtputf8), ("held", entry.held), ("warned", entry.warned)] {
         if on {
             line(key, &"yes");
         }
+    }
+    if let Some(full) = entry.ret_full {
+        line("ret-full", &if full { "yes" } else { "no" });
     }
     if let Some(envid) = &entry.envid {
         line("envid", &word(envid));
@@ -95,7 +96,7 @@ pub fn parse(bytes: &[u8]) -> Result<Entry, String> {
         size: 0,
         body_8bit: false,
         smtputf8: false,
-        ret_full: false,
+        ret_full: None,
         envid: None,
         recipients: Vec::new(),
         attempts: 0,
@@ -131,7 +132,7 @@ pub fn parse(bytes: &[u8]) -> Result<Entry, String> {
             "size" => entry.size = value.parse().map_err(|_| bad())?,
             "body-8bit" => entry.body_8bit = value == "yes",
             "smtputf8" => entry.smtputf8 = value == "yes",
-            "ret-full" => entry.ret_full = value == "yes",
+            "ret-full" => entry.ret_full = Some(value == "yes"),
             "held" => entry.held = value == "yes",
             "warned" => entry.warned = value == "yes",
             "envid" => entry.envid = Some(one_word(value).ok_or_else(bad)?),
@@ -315,7 +316,7 @@ mod tests {
             size: 4711,
             body_8bit: true,
             smtputf8: false,
-            ret_full: true,
+            ret_full: Some(true),
             envid: Some("QQ 1".into()),
             recipients: vec![failed, local],
             attempts: 1,
@@ -331,8 +332,8 @@ arrived: 1764000000
 sender: a@b.example
 size: 4711
 body-8bit: yes
-ret-full: yes
 warned: yes
+ret-full: yes
 envid: "QQ 1"
 attempts: 1
 next: 1764000900
@@ -405,9 +406,9 @@ end: 2
     proptest! {
         #[test]
         fn what_is_written_is_read(recipients in prop::collection::vec(recipient(), 0..4), sender in prop::option::of(address()),
-                                   bits in any::<[bool; 5]>(), envid in any::<Option<String>>(), times in any::<(u32, u32)>(),
+                                   bits in any::<[bool; 4]>(), ret_full in any::<Option<bool>>(), envid in any::<Option<String>>(), times in any::<(u32, u32)>(),
                                    size in any::<u64>(), attempts in any::<u32>()) {
-            let [body_8bit, smtputf8, ret_full, held, warned] = bits;
+            let [body_8bit, smtputf8, held, warned] = bits;
             let at = |s: u32| UNIX_EPOCH + Duration::from_secs(s.into());
             let e = Entry { id: QueueId::parse("7DK2M9QX4R").expect("an id"), arrived: at(times.0), sender, size, body_8bit, smtputf8, ret_full,
                             envid, recipients, attempts, next: at(times.1), held, warned };

@@ -89,8 +89,8 @@ pub struct Entry {
     pub size: u64,
     pub body_8bit: bool,
     pub smtputf8: bool,
-    /// RFC 3461 RET=FULL.
-    pub ret_full: bool,
+    /// RFC 3461 RET, if given: FULL, not HDRS.
+    pub ret_full: Option<bool>,
     pub envid: Option<String>,
     pub recipients: Vec<Recipient>,
     pub attempts: u32,
@@ -177,11 +177,18 @@ impl Spool {
         Ok(prepared)
     }
 
-    /// Every entry, oldest first. What cannot be read is set aside and logged.
+    /// Every entry, oldest first. What makes no sense is set aside and logged; what the disk will not give is logged
+    /// and left for the next start. Neither keeps the others from going out.
     pub fn list(&self) -> disk::Result<Vec<Entry>> {
         let (entries, broken) = read_all(&self.dir)?;
         for (id, why) in broken {
-            self.set_aside(&id, &why)?;
+            match why {
+                Why::Senseless(why) => self.set_aside(&id, &why)?,
+                Why::Unreadable(e) => {
+                    let note = "it waits for the next start";
+                    journal::Line::error("spool", "unreadable").with("qid", &id).with("error", e).with("note", note).send();
+                }
+            }
         }
         Ok(entries)
     }
@@ -217,9 +224,14 @@ impl Spool {
 
     /// Ends an entry; durable when it returns. Nothing happens when it is gone already.
     pub fn remove(&self, id: &QueueId) -> disk::Result<()> {
-        gone(disk::remove_file(&self.path(id, "env")))?;
+        self.remove_all(std::slice::from_ref(id))
+    }
+
+    /// The same for many at the price of one.
+    pub fn remove_all(&self, ids: &[QueueId]) -> disk::Result<()> {
+        ids.iter().try_for_each(|id| gone(disk::remove_file(&self.path(id, "env"))))?;
         disk::sync_dir(&self.dir)?;
-        gone(disk::remove_file(&self.path(id, "msg")))
+        ids.iter().try_for_each(|id| gone(disk::remove_file(&self.path(id, "msg"))))
     }
 
     /// The message file.
@@ -251,17 +263,24 @@ fn id_of(name: &str) -> Option<(QueueId, &str)> {
     matches!(ext, "env" | "msg").then_some((id, ext))
 }
 
-type Broken = Vec<(QueueId, String)>;
+type Broken = Vec<(QueueId, Why)>;
+
+/// Why there is an envelope, but no entry.
+enum Why {
+    Senseless(String),
+    Unreadable(disk::Error),
+}
 
 fn read_all(dir: &Path) -> disk::Result<(Vec<Entry>, Broken)> {
     let (mut entries, mut broken) = (Vec::new(), Broken::new());
     for name in names(dir)? {
         let Some((id, "env")) = id_of(&name) else { continue };
-        match read_entry(dir, &id)? {
-            Some(Ok(e)) => entries.push(e),
-            Some(Err(why)) => broken.push((id, why)),
+        match read_entry(dir, &id) {
+            Ok(Some(Ok(e))) => entries.push(e),
+            Ok(Some(Err(why))) => broken.push((id, Why::Senseless(why))),
             // Sent and removed since we read the folder.
-            None => {}
+            Ok(None) => {}
+            Err(e) => broken.push((id, Why::Unreadable(e))),
         }
     }
     entries.sort_by(|a, b| a.arrived.cmp(&b.arrived).then_with(|| a.id.cmp(&b.id)));
@@ -374,7 +393,7 @@ mod tests {
             size: 0,
             body_8bit: false,
             smtputf8: false,
-            ret_full: false,
+            ret_full: None,
             envid: None,
             recipients: vec![Recipient::new(Address::parse("c@d.example").expect("an address"))],
             attempts: 0,
@@ -454,6 +473,19 @@ mod tests {
         assert_eq!(d.files(), ["0000000001.env", "0000000001.msg", "README.txt", "lower00000.msg"]);
         assert!(names(spool.tmp()).expect("readable").is_empty());
         assert_eq!(spool.list().expect("listed").len(), 1);
+    }
+
+    #[test]
+    fn an_envelope_that_the_disk_does_not_give_stops_no_other() {
+        let d = Dir::new("unreadable");
+        let spool = Spool::open(&d.0).expect("opened");
+        put(&spool, "0000000001");
+        // A link to itself cannot be read, whoever asks.
+        std::fs::rename(d.0.join("0000000001.env"), d.0.join("tmp/moved")).expect("renamed");
+        std::os::unix::fs::symlink(d.0.join("0000000001.env"), d.0.join("0000000001.env")).expect("linked");
+        put(&spool, "0000000002");
+        assert_eq!(spool.list().expect("listed").len(), 1);
+        assert!(d.0.join("0000000001.msg").exists(), "left where it is");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::message::decode;
+use crate::message::{Address, decode};
 
 /// xtext (RFC 3461 §4): for ENVID and ORCPT that we make ourselves.
 pub fn xtext(text: &str) -> String {
@@ -16,6 +16,12 @@ pub fn xtext(text: &str) -> String {
         }
     }
     out
+}
+
+/// ORCPT for an address of ours that came without (RFC 3461 §4.2, RFC 6533 §3).
+pub fn orcpt(address: &Address) -> String {
+    let text = address.to_string();
+    if text.is_ascii() { format!("rfc822;{}", xtext(&text)) } else { format!("utf-8;{}", unitext(&text)) }
 }
 
 /// The text behind xtext; what is no valid escape stays.
@@ -65,6 +71,13 @@ pub(super) fn unitext_decode(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn original_recipients() {
+        for (address, want) in [("a+b@x.example", "rfc822;a+2Bb@x.example"), ("jü@x.example", "utf-8;j\\x{FC}@x.example")] {
+            assert_eq!(Address::parse(address).as_ref().map(orcpt).as_deref(), Some(want));
+        }
+    }
 
     #[test]
     fn encodings() {

@@ -5,7 +5,7 @@ mod encode;
 mod explain;
 mod text;
 
-pub use encode::{xtext, xtext_decode};
+pub use encode::{orcpt, xtext, xtext_decode};
 pub use explain::{Explained, explain};
 
 use super::compose::{Notice, Writer};
@@ -203,7 +203,9 @@ impl Reported<'_> {
             out.field("Remote-MTA", &format!("dns; {}", safe(host)));
         }
         if let Some(diagnostic) = self.diagnostic {
-            out.field("Diagnostic-Code", &format!("smtp; {}", safe(diagnostic)));
+            // RFC 3464 §2.3.6: `smtp` is what another server said; the rest is in our own words.
+            let kind = if self.remote_mta.is_some() { "smtp" } else { "x-gatepost" };
+            out.field("Diagnostic-Code", &format!("{kind}; {}", safe(diagnostic)));
         }
         if let Some(unix) = self.last_attempt {
             out.field("Last-Attempt-Date", &date::rfc5322(unix));
@@ -364,6 +366,14 @@ mod tests {
         }
         // The first candidate for the boundary is in the original.
         assert!(text.contains("boundary=\"=_9mx_1\""), "{text}");
+    }
+
+    #[test]
+    fn our_own_words_are_not_a_servers() {
+        let (to, bob) = (address("alice@a.example"), address("bob@b.example"));
+        let ours = [Reported { remote_mta: None, diagnostic: Some("451 4.4.1 mx.b.example: refused"), ..reported(&bob) }];
+        let (_, text) = built(&report(&to, &ours, Returned::Header(ORIGINAL)));
+        assert!(text.contains("Diagnostic-Code: x-gatepost; 451 4.4.1 mx.b") && !text.contains("Remote-MTA") && !text.contains(" said:"), "{text}");
     }
 
     #[test]

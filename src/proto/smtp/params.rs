@@ -14,7 +14,8 @@ pub struct MailParams {
     /// BODY=8BITMIME
     pub body_8bit: bool,
     pub smtputf8: bool,
-    pub ret_full: bool,
+    /// RET: `FULL` or `HDRS`, if given.
+    pub ret_full: Option<bool>,
     /// As given: valid xtext.
     pub envid: Option<String>,
 }
@@ -38,7 +39,7 @@ pub struct RcptParams {
 /// What follows the path of MAIL.
 pub(super) fn mail(text: &str) -> Result<MailParams, Reply> {
     let mut out = MailParams::default();
-    let (mut body, mut ret, mut auth) = (false, false, false);
+    let (mut body, mut auth) = (false, false);
     for param in split(text)? {
         match (param.name.as_str(), param.value) {
             ("SIZE", Some(v)) if is_number(v) && out.size.is_none() => out.size = Some(v.parse().unwrap_or(u64::MAX)),
@@ -51,11 +52,10 @@ pub(super) fn mail(text: &str) -> Result<MailParams, Reply> {
                 };
             }
             ("SMTPUTF8", None) if !out.smtputf8 => out.smtputf8 = true,
-            ("RET", Some(v)) if !ret => {
-                ret = true;
+            ("RET", Some(v)) if out.ret_full.is_none() => {
                 out.ret_full = match v {
-                    v if v.eq_ignore_ascii_case("FULL") => true,
-                    v if v.eq_ignore_ascii_case("HDRS") => false,
+                    v if v.eq_ignore_ascii_case("FULL") => Some(true),
+                    v if v.eq_ignore_ascii_case("HDRS") => Some(false),
                     _ => return Err(malformed("RET")),
                 };
             }
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn mail_parameters() {
         let all = mail(" SIZE=1000 BODY=8BITMIME SMTPUTF8 RET=FULL ENVID=QQ+2B1 AUTH=<>");
-        let want = MailParams { size: Some(1000), body_8bit: true, smtputf8: true, ret_full: true, envid: Some("QQ+2B1".into()) };
+        let want = MailParams { size: Some(1000), body_8bit: true, smtputf8: true, ret_full: Some(true), envid: Some("QQ+2B1".into()) };
         assert_eq!(all, Ok(want));
         assert_eq!(mail(" size=18446744073709551616").map(|p| p.size), Ok(Some(u64::MAX)));
         let long = format!(" ENVID={}", "x".repeat(101));

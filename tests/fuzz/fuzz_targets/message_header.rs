@@ -1,7 +1,7 @@
-//! Header blocks: fields lie in order inside the header, and the outline agrees about where it ends.
+//! Header blocks: fields lie in order inside the header.
 #![no_main]
 
-use gatepost::message::{Outline, header};
+use gatepost::message::header;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
@@ -14,5 +14,4 @@ fuzz_target!(|input: &[u8]| {
     }
     let end = header::header_end(input);
     assert!(at <= end && end <= input.len());
-    assert_eq!(Outline::scan(input).body, end);
 });
