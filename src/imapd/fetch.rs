@@ -25,7 +25,7 @@ const BYTES: u64 = 2 * 1024 * 1024;
 /// Parts above this go out from where they lie.
 const COPY_MAX: usize = 64 * 1024;
 /// Header fields of one message that are picked out for one FETCH, in bytes. Sixty-four different picks from a header
-/// of fifty megabytes would be gigabytes; what does not fit any more is NIL.
+/// of fifty megabytes would be gigabytes; what does not fit behind the first is NIL.
 const PICKED_MAX: usize = 16 * 1024 * 1024;
 
 /// What a FETCH asks for, and what it takes.
@@ -129,8 +129,9 @@ impl Output {
         self.done.push(Piece::Part(message.clone(), range));
     }
     fn picked(&mut self, octets: &[u8]) {
+        let first = self.picked == 0;
         self.picked += octets.len();
-        if self.picked > PICKED_MAX {
+        if self.picked > PICKED_MAX && !first {
             return self.text.extend_from_slice(b"NIL");
         }
         response::literal_head(&mut self.text, octets.len() as u64);
