@@ -19,6 +19,7 @@ pub struct Line {
 
 impl Line {
     pub fn new(level: log::Level, room: &'static str, event: &str) -> Self {
+        debug_assert!(ROOMS.contains(&room), "{room} is none of ROOMS, and its lines would not be shown");
         let text = (level <= log::max_level()).then(|| format!("{room} {event}"));
         Self { level, room, text }
     }
@@ -83,6 +84,27 @@ fn escape(out: &mut String, v: &str) {
 
 #[cfg(test)]
 mod tests {
+    /// A room that is missing in the list is silent, and so are its failed logins.
+    #[test]
+    fn every_room_that_logs_is_shown() {
+        let mut files = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+        let mut named = 0;
+        while let Some(path) = files.pop() {
+            if path.is_dir() {
+                files.extend(std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let starts = ["const ROOM: &str = \"", "Line::error(\"", "Line::warn(\"", "Line::info(\"", "Line::debug(\""];
+            for room in starts.iter().flat_map(|start| text.split(start).skip(1)).filter_map(|rest| rest.split('"').next()) {
+                let shown = super::ROOMS.contains(&room) || path.ends_with("journal.rs");
+                assert!(shown, "{}: {room:?} is not in ROOMS", path.display());
+                named += 1;
+            }
+        }
+        assert!(named > 20, "{named}");
+    }
+
     #[test]
     fn a_value_never_ends_its_line() {
         const CASES: &[(&str, &str)] =

@@ -82,7 +82,10 @@ impl Server {
     fn inbox(&self) -> Vec<String> {
         let dir = self.dir.join("state/mail/example.org/alice/Maildir/new");
         let mut files: Vec<PathBuf> = fs::read_dir(dir).map(|d| d.map(|f| f.expect("readable").path()).collect()).unwrap_or_default();
-        files.sort();
+        // Seconds.Mmicroseconds…, which are not padded.
+        let name = |f: &PathBuf| f.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let numbers = |f: &PathBuf| name(f).split(['.', 'M', 'P']).filter_map(|n| n.parse::<u64>().ok()).collect::<Vec<_>>();
+        files.sort_by_key(numbers);
         files.iter().map(|f: &PathBuf| fs::read_to_string(f as &Path).expect("readable")).collect()
     }
 }

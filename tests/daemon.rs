@@ -3,11 +3,12 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Write},
     net::{TcpListener, TcpStream},
     os::unix::{fs::PermissionsExt, net::UnixDatagram},
     path::PathBuf,
-    process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::mpsc::{self, Receiver},
     time::Duration,
 };
 
@@ -93,7 +94,7 @@ fn shell(place: &Place, line: &str) -> Command {
 /// A running daemon and its log.
 struct Daemon {
     child: Child,
-    log: BufReader<ChildStderr>,
+    log: Receiver<String>,
     heard: String,
 }
 
@@ -107,7 +108,9 @@ impl Drop for Daemon {
 impl Daemon {
     fn of(command: &mut Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("started");
-        let log = BufReader::new(child.stderr.take().expect("piped"));
+        let stderr = BufReader::new(child.stderr.take().expect("piped"));
+        let (line, log) = mpsc::channel();
+        std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|l| line.send(l + "\n")));
         let mut daemon = Self { child, log, heard: String::new() };
         daemon.until(" daemon ready ");
         daemon
@@ -116,10 +119,8 @@ impl Daemon {
     /// The next line of the log that holds `words`.
     fn until(&mut self, words: &str) -> String {
         loop {
-            let mut line = String::new();
-            let n = self.log.read_line(&mut line).expect("readable");
+            let Ok(line) = self.log.recv_timeout(PATIENCE) else { panic!("no {words:?} in the log:\n{}", self.heard) };
             self.heard.push_str(&line);
-            assert!(n > 0, "no {words:?} in the log:\n{}", self.heard);
             if line.contains(words) {
                 return line;
             }
@@ -140,9 +141,7 @@ impl Daemon {
     }
 
     fn ended(&mut self) -> ExitStatus {
-        let mut rest = String::new();
-        let _ = self.log.read_to_string(&mut rest);
-        self.heard.push_str(&rest);
+        self.heard.extend(self.log.iter());
         self.child.wait().expect("ended")
     }
 }
@@ -236,6 +235,35 @@ fn a_drain_says_goodbye_and_lets_a_message_finish() {
     assert_eq!(daemon.ended().code(), Some(0));
     assert!(daemon.heard.contains("daemon stopped clean=true"), "{}", daemon.heard);
     assert_eq!(fs::read_dir(place.dir.join("state/mail/example.org/alice/Maildir/new")).expect("there").count(), 1);
+}
+
+#[test]
+fn failed_logins_are_logged_without_the_password() {
+    let place = Place::new("logins");
+    let mut daemon = Daemon::of(&mut place.command(&["serve", "--log", "debug"]));
+    let mut say = |port, commands: &[&str], want: &str| {
+        let mut client = Client::to(port);
+        for words in commands {
+            client.ask(words);
+        }
+        drop(client);
+        let line = daemon.until(want);
+        assert!(line.contains("conn=") && line.contains("client=127.0.0.1"), "{line}");
+    };
+    // Nobody can log in without TLS; that somebody tried is in the log all the same.
+    say(place.imap, &["a LOGIN alice tell-nobody"], " imapd end ");
+    say(place.pop3, &["USER alice", "QUIT"], " pop3d end ");
+    let curl = Command::new("curl")
+        .args(["-s", "-k", "--ssl-reqd", "--user", "alice:tell-nobody", &format!("imap://127.0.0.1:{}/", place.imap)])
+        .stdin(Stdio::null())
+        .output();
+    if curl.is_ok() {
+        let line = daemon.until(" imapd login-failed ");
+        assert!(line.contains("client=127.0.0.1 user=alice"), "{line}");
+    }
+    daemon.term();
+    daemon.ended();
+    assert!(!daemon.heard.contains("tell-nobody"), "{}", daemon.heard);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::{
     users::{self, Users},
 };
 use crate::{
-    config::{Config, Problem},
+    config::{self, Config, Problem},
     disk,
     message::Address,
 };
@@ -356,7 +356,7 @@ fn text(file: &Path, may_be_missing: bool, problems: &mut Vec<Problem>) -> Strin
             String::new()
         }
         Err(e) if e.source.kind() == std::io::ErrorKind::PermissionDenied => {
-            problem("cannot be read: permission denied: let the daemon's user read it (and enter its folders)".into());
+            problem(config::denied());
             String::new()
         }
         Err(e) => {

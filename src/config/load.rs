@@ -21,6 +21,7 @@ use toml::{
 
 /// More than that is not a configuration.
 const MAX_FILE: usize = 4 << 20;
+const MISSING: &str = "is not there";
 /// Syntax errors shown of one file.
 const MAX_SLIPS: usize = 10;
 
@@ -29,7 +30,7 @@ pub fn load(file: &Path) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     match read_text(file) {
         Ok(text) => parse(file, &text),
         Err(mut text) => {
-            if !file.exists() {
+            if text == MISSING {
                 text.push_str(": gatepost setup writes one, gatepost -c FILE takes another");
             }
             Err(vec![Problem { file: file.to_owned(), line: 0, text, warning: false }])
@@ -309,11 +310,18 @@ fn set_default<T>(key: &Key<T>, into: &mut T, folder: &Path) {
     }
 }
 
+/// Why a file cannot be read, and what to do.
+pub(crate) fn denied() -> String {
+    let uid = nix::unistd::geteuid();
+    let name = nix::unistd::User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |u| u.name);
+    format!("cannot be read: permission denied: let user {name} read it and enter its folders")
+}
+
 /// Text of a file, or why not.
 fn read_text(file: &Path) -> Result<String, String> {
     let failed = |e: std::io::Error| match e.kind() {
-        std::io::ErrorKind::NotFound => "is not there".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "cannot be read: permission denied: let the daemon's user read it (and enter its folders)".to_owned(),
+        std::io::ErrorKind::NotFound => MISSING.to_owned(),
+        std::io::ErrorKind::PermissionDenied => denied(),
         _ => format!("cannot be read: {e}"),
     };
     // A device may have no end.

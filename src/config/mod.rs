@@ -14,6 +14,7 @@ mod tests;
 mod units;
 mod value;
 
+pub(crate) use load::denied;
 pub use load::{load, parse};
 pub use man::man;
 pub use render::{needs_restart, render};

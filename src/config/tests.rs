@@ -161,7 +161,7 @@ fn what_must_be_there() {
         assert_eq!(lines(Path::new("/etc/gatepost/gatepost.conf"), text).join("|"), *want, "{text}");
     }
     let missing = super::load(Path::new("/nonexistent/gatepost.conf")).unwrap_err();
-    assert_eq!(missing[0].to_string(), "/nonexistent/gatepost.conf: is not there");
+    assert_eq!(missing[0].to_string(), "/nonexistent/gatepost.conf: is not there: gatepost setup writes one, gatepost -c FILE takes another");
 }
 
 /// A folder that goes away with the test.

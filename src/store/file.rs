@@ -113,7 +113,8 @@ pub(super) fn fresh(host: &str, now: SystemTime, date: Option<i64>, size: u64, v
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let t = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let q = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let mut name = format!("{}.M{}P{}Q{q}", t.as_secs(), t.subsec_micros(), std::process::id());
+    // Padded, since files without a UID get theirs in order of name: within one second the first stays the first.
+    let mut name = format!("{}.M{:06}P{}Q{q}", t.as_secs(), t.subsec_micros(), std::process::id());
     if let Some(d) = date.filter(|d| u64::try_from(*d) != Ok(t.as_secs())) {
         let _ = write!(name, "D{d}");
     }
@@ -207,5 +208,12 @@ mod tests {
             }
             assert_eq!(n as usize, wire.len() - unix.len(), "one byte at a time: {unix:?}");
         }
+    }
+
+    #[test]
+    fn later_names_come_later() {
+        let name = |micros: u64| fresh("h", SystemTime::UNIX_EPOCH + std::time::Duration::from_micros(1_700_000_000_000_000 + micros), None, 1, 1);
+        let names: Vec<String> = [0, 9, 10, 99_999, 100_000, 999_999].map(name).into();
+        assert!(names.is_sorted(), "{names:?}");
     }
 }
