@@ -24,6 +24,9 @@ const MESSAGES: usize = 100;
 const BYTES: u64 = 2 * 1024 * 1024;
 /// Parts above this go out from where they lie.
 const COPY_MAX: usize = 64 * 1024;
+/// Header fields of one message that are picked out for one FETCH, in bytes. Sixty-four different picks from a header
+/// of fifty megabytes would be gigabytes; what does not fit behind the first is NIL.
+const PICKED_MAX: usize = 16 * 1024 * 1024;
 
 /// What a FETCH asks for, and what it takes.
 struct Plan {
@@ -64,9 +67,16 @@ fn listed_fields(section: &Section) -> Option<&[String]> {
 }
 
 impl Plan {
-    fn of(mut items: Vec<Item>, uid: bool, read_only: bool) -> Self {
-        if uid && !items.contains(&Item::Uid) {
-            items.insert(0, Item::Uid);
+    fn of(asked: Vec<Item>, uid: bool, read_only: bool) -> Self {
+        let mut items = Vec::with_capacity(asked.len() + 1);
+        if uid && !asked.contains(&Item::Uid) {
+            items.push(Item::Uid);
+        }
+        // Once is enough, however often it was asked for.
+        for item in asked {
+            if !items.contains(&item) {
+                items.push(item);
+            }
         }
         let needs = items.iter().map(needs).max().unwrap_or(Needs::Meta);
         let marks_seen = !read_only && items.iter().any(|i| matches!(i, Item::Section(s) if !s.peek));
@@ -104,6 +114,8 @@ enum Piece {
 struct Output {
     done: Vec<Piece>,
     text: Vec<u8>,
+    /// Bytes picked out of the header of the message at hand.
+    picked: usize,
 }
 
 impl Output {
@@ -115,6 +127,15 @@ impl Output {
         }
         self.done.push(Piece::Bytes(std::mem::take(&mut self.text)));
         self.done.push(Piece::Part(message.clone(), range));
+    }
+    fn picked(&mut self, octets: &[u8]) {
+        let first = self.picked == 0;
+        self.picked += octets.len();
+        if self.picked > PICKED_MAX && !first {
+            return self.text.extend_from_slice(b"NIL");
+        }
+        response::literal_head(&mut self.text, octets.len() as u64);
+        self.text.extend_from_slice(octets);
     }
     fn end(mut self) -> Vec<Piece> {
         self.done.push(Piece::Bytes(self.text));
@@ -200,6 +221,7 @@ impl Job {
             _ => Vec::new(),
         };
         summary = summary.or_else(|| Summary::read(&made));
+        out.picked = 0;
         Fetch::begin(&mut out.text, seq);
         let unasked = keywords.filter(|_| !self.plan.items.contains(&Item::Flags)).map(|_| Item::Flags);
         for (i, item) in self.plan.items.iter().chain(&unasked).enumerate() {
@@ -265,10 +287,7 @@ fn write_section(out: &mut Output, section: &Section, summary: Option<Summary<'_
         (None, None) => None,
     };
     match (octets, loaded) {
-        (Some(Octets::Own(bytes)), _) => {
-            response::literal_head(&mut out.text, bytes.len() as u64);
-            out.text.extend_from_slice(&bytes);
-        }
+        (Some(Octets::Own(bytes)), _) => out.picked(&bytes),
         (Some(Octets::InMessage(range)), Some(l)) => out.part(&l.bytes, range),
         _ => out.text.extend_from_slice(b"NIL"),
     }
@@ -349,6 +368,14 @@ mod tests {
         }
         assert_eq!(plan("FLAGS", true, false).items, [Item::Uid, Item::Flags]);
         assert_eq!(plan("(FLAGS UID)", true, false).items, [Item::Flags, Item::Uid]);
+        assert_eq!(plan("(UID ENVELOPE FLAGS ENVELOPE UID)", false, false).items, [Item::Uid, Item::Envelope, Item::Flags]);
+    }
+    #[test]
+    fn what_is_picked_is_bounded() {
+        let mut out = Output::default();
+        out.picked(b"ab");
+        out.picked(&vec![b'x'; PICKED_MAX]);
+        assert_eq!(out.text, b"{2}\r\nabNIL");
     }
     #[test]
     fn batches_are_bounded() {

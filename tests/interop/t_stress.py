@@ -125,6 +125,17 @@ def store(s, rng):
         s.run(f"STORE {s.some(rng)} {how}FLAGS ({flag})", may_expunge=False)
 
 
+def silent(s, rng):
+    """The client works out what the flags are now; if that is wrong, it must hear so."""
+    if not s.uids:
+        return
+    n, how, flag = rng.randint(1, len(s.uids)), rng.choice(["+", "-", ""]), rng.choice(FLAGS)
+    before = s.flags.get(s.uids[n - 1])
+    if before is not None:
+        s.flags[s.uids[n - 1]] = {"+": before | {flag}, "-": before - {flag}, "": {flag}}[how]
+    s.run(f"STORE {n} {how}FLAGS.SILENT ({flag})", may_expunge=False)
+
+
 def uid_store(s, rng):
     known = [u for u in s.uids if u]
     if known:
@@ -175,7 +186,7 @@ def again(s, _):
     s.select()
 
 
-STEPS = [append] * 4 + [store] * 5 + [uid_store] * 2 + [fetch] * 4 + [search] * 2 + [copy, move, expunge, expunge, idle] + [again]
+STEPS = [append] * 4 + [store] * 4 + [silent] * 4 + [uid_store] * 2 + [fetch] * 4 + [search] * 2 + [copy, move, expunge, expunge, idle] + [again]
 
 
 def work(s, seed, errors):
@@ -199,10 +210,13 @@ def test_sessions_agree(folder):
             t.join()
         if errors:
             raise errors[0]
+        believed = []
         for s in sessions:
-            # What others did last may come after the first NOOP's own job.
             s.run("NOOP")
+            believed.append(dict(s.flags))
             s.learn()
+        for s, flags in zip(sessions, believed):
+            same(flags, {u: f for u, f in s.flags.items() if u in flags}, f"flags as {s.name} was told")
         for s in sessions[1:]:
             same(s.uids, sessions[0].uids, f"UIDs of {s.name}")
             same(s.flags, sessions[0].flags, f"flags of {s.name}")

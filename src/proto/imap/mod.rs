@@ -6,7 +6,7 @@
 //!
 //! Extensions spoken here: LITERAL+ (RFC 7888), SASL-IR (4959), IDLE (2177), UIDPLUS (4315), MOVE (6851),
 //! NAMESPACE (2342), UNSELECT (3691), CHILDREN (3348), ID (2971), ENABLE (5161), ESEARCH (4731), SPECIAL-USE (6154),
-//! LIST-EXTENDED (5258), LIST-STATUS (5819).
+//! LIST-EXTENDED (5258), LIST-STATUS (5819), STATUS=SIZE (8438).
 //!
 //! Must not know: sockets, the clock, which commands a session allows, the store.
 
