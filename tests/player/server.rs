@@ -115,19 +115,11 @@ fn live(dir: &Path, zone: &str, inbox: &smol::channel::Receiver<Order>, ready: &
             Err(why) => {
                 let _ = ready.send(Err(why));
             }
-<<<<<<< HEAD
-            Ok(rooms) => {
-                let queue = ex.spawn(rooms.mta.clone().run_queue(ex.clone(), rooms.drain.clone()));
-                let _ = ready.send(Ok(()));
-                obey(&rooms, &ex, inbox).await;
-                end_queue(&rooms, queue).await;
-=======
             Ok((rooms, queue)) => {
                 let _ = ready.send(Ok(()));
                 obey(&rooms, &ex, inbox).await;
                 // It holds the executor that it runs on, and the spool with its lock: neither would ever go.
                 queue.cancel().await;
->>>>>>> imap
             }
         }
     })));
@@ -143,28 +135,8 @@ async fn open(dir: &Path, zone: &str, ex: &Rc<smol::LocalExecutor<'static>>) -> 
     let all = |problems: Vec<gatepost::config::Problem>| problems.iter().map(|p| format!("{p}\n")).collect::<String>();
     let (config, _) = gatepost::config::load(&file).map_err(all)?;
     let rooms = Rooms::build(config)?;
-<<<<<<< HEAD
-    Ok(rooms)
-=======
     let queue = ex.spawn(rooms.mta.clone().run_queue(ex.clone(), rooms.drain.clone()));
     Ok((rooms, queue))
->>>>>>> imap
-}
-
-/// The queue's task holds the executor, and the executor its tasks: it is ended here, or the spool would stay locked.
-async fn end_queue(rooms: &Rooms, queue: smol::Task<()>) {
-    use smol::future::FutureExt;
-    rooms.drain.start();
-    let mut queue = std::pin::pin!(queue);
-    let ended = async {
-        queue.as_mut().await;
-        true
-    };
-    let late = async {
-        smol::Timer::after(Duration::from_secs(2)).await;
-        false
-    };
-    ended.or(late).await;
 }
 
 async fn obey(rooms: &Rooms, ex: &Rc<smol::LocalExecutor<'static>>, inbox: &smol::channel::Receiver<Order>) {
