@@ -22,7 +22,7 @@ pub(super) fn login_failed(wire: &Wire, user: &str, reason: &str) {
 }
 
 pub(super) fn ended(wire: &Wire, account: Option<&impl std::fmt::Display>, ended: &Ended) {
-    line(Line::debug, "end", wire).with_some("user", account).with("reason", ended).send();
+    line(Line::debug, "end", wire).with_some("client", wire.peer()).with_some("user", account).with("reason", ended).send();
 }
 
 /// A fault of ours or of the disk: the client hears NO [SERVERBUG], the administrator reads why.

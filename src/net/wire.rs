@@ -38,6 +38,8 @@ const KEEP: usize = 512;
 const TURNS: u8 = 4;
 /// Patience with a slow reader before the first `next` set another.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// What a draining daemon still waits for the rest of a command.
+const REST: Duration = Duration::from_secs(2);
 const GOODBYE: Duration = Duration::from_secs(1);
 
 thread_local! {
@@ -136,7 +138,7 @@ impl Wire {
     }
     /// Waits until `cut` finds something in the buffered bytes. `cut` gets all that is buffered (also nothing)
     /// and answers `Some((consumed, value))`, or `None` for more. Ends with `Draining` when the daemon stops and
-    /// nothing is buffered. Cancel-safe: what was read stays buffered.
+    /// nothing is buffered, or what is buffered stays half a command for two seconds. Cancel-safe: what was read stays buffered.
     ///
     /// Output is flushed before waiting for the peer, so replies to pipelined commands leave in one piece.
     /// `timeout` is for the whole of what `cut` waits for, not from byte to byte. `Io` when `cut` leaves more
@@ -179,10 +181,14 @@ impl Wire {
         self.take_turn().await;
         self.input.drain(..std::mem::take(&mut self.start));
         let mut draining: Option<EventListener> = None;
+        let mut rest: Option<Timer> = None;
         poll_fn(|cx| {
-            let disturbed = disturb && self.input.is_empty();
-            if disturbed && self.drain.started() {
-                return Poll::Ready(Err(Ended::Draining));
+            if disturb && self.drain.started() {
+                // Half a line may become a whole one, but not at leisure.
+                let over = self.input.is_empty() || Pin::new(rest.get_or_insert_with(|| Timer::after(REST))).poll(cx).is_ready();
+                if over {
+                    return Poll::Ready(Err(Ended::Draining));
+                }
             }
             match self.poll_input(cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(Ended::Closed)),
@@ -190,8 +196,9 @@ impl Wire {
                 Poll::Ready(Err(e)) => return Poll::Ready(Err(e.into())),
                 Poll::Pending => {}
             }
-            if disturbed && Pin::new(draining.get_or_insert_with(|| self.drain.0.1.listen())).poll(cx).is_ready() {
-                return Poll::Ready(Err(Ended::Draining));
+            if disturb && !self.drain.started() && Pin::new(draining.get_or_insert_with(|| self.drain.0.1.listen())).poll(cx).is_ready() {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             Pin::new(timer.get_or_insert_with(|| Timer::after(timeout))).poll(cx).map(|_| Err(Ended::Timeout))
         })

@@ -103,6 +103,18 @@ fn draining_waits_for_the_rest_of_what_began() {
 }
 
 #[test]
+fn half_a_command_does_not_hold_the_drain() {
+    smol::block_on(async {
+        let drain = Drain::new();
+        let (a, mut peer) = Async::<UnixStream>::pair().unwrap();
+        let mut wire = Wire::unix(a, drain.clone());
+        peer.write_all(b"EHL").await.unwrap();
+        let (ended, ()) = zip(wire.next(LONG, line), async { drain.start() }).await;
+        assert!(matches!(ended, Err(Ended::Draining)));
+    });
+}
+
+#[test]
 fn draining_wakes_an_idle_session() {
     smol::block_on(async {
         let drain = Drain::new();
