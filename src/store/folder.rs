@@ -155,14 +155,10 @@ impl Folder {
         uids.iter().map(|u| state.get(u.0).map(super::state::Message::meta)).collect()
     }
     /// Memory. For a mod-sequence of this folder's open life the answer is exact. Before that, every UID that is not
-    /// there counts as expunged and every message as changed; [`Folder::vanished_since`] says it in ranges.
+    /// there counts as expunged and every message as changed. Costs what happened since, not what is in the folder,
+    /// unless that is more than is remembered.
     pub fn changes_since(&self, modseq: ModSeq) -> Changes {
         lock(&self.state).changes_since(modseq.0)
-    }
-    /// Memory. Ranges (first, last) of UIDs that are not there and may have been after `modseq`, ascending:
-    /// VANISHED (EARLIER), too many rather than too few (RFC 7162 §3.2.6).
-    pub fn vanished_since(&self, modseq: ModSeq) -> Vec<(Uid, Uid)> {
-        lock(&self.state).vanished_since(modseq.0).into_iter().map(|(a, b)| (Uid(a), Uid(b))).collect()
     }
     /// Memory. Messages that no session was told as \Recent yet (they were in `new/`): takes them. The next
     /// [`Folder::sync`] moves them to `cur/`.

@@ -140,7 +140,9 @@ pub struct Counts {
 /// What happened after a mod-sequence, in the order a session tells it.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
-    pub expunged: Vec<Uid>,
+    /// Ranges (first, last), ascending: what is not there now and may have been. They may span UIDs that never were,
+    /// four thousand millions of them, so a session takes from its own view what lies inside.
+    pub expunged: Vec<(Uid, Uid)>,
     /// Flag changes of messages that were there before.
     pub changed: Vec<Uid>,
     pub arrived: Vec<Uid>,

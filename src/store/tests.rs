@@ -166,7 +166,7 @@ fn append_copy_move_expunge() {
     check(&inbox, &trash);
     let before = trash.uids().1;
     assert_eq!(trash.expunge(&[Uid(2), Uid(9)]).unwrap(), [Uid(2)]);
-    assert_eq!(trash.changes_since(before).expunged, [Uid(2)]);
+    assert_eq!(trash.changes_since(before).expunged, [(Uid(2), Uid(2))]);
     assert!(trash.read(Uid(2)).unwrap().is_none());
     assert_eq!(trash.read(Uid(3)).unwrap().unwrap(), b"Subject: x\r\n\r\nbody\r\n");
     assert_eq!(inbox.copy(&[Uid(3)], &trash).unwrap(), [(Uid(3), Uid(4))]);
