@@ -131,6 +131,8 @@ pub struct Counts {
     pub messages: u32,
     pub unseen: u32,
     pub deleted: u32,
+    /// Told to no session yet as \Recent (RFC 3501 §2.3.2).
+    pub recent: u32,
     pub size: u64,
     pub uid_next: u32,
     pub uid_validity: u32,
@@ -244,7 +246,7 @@ impl Store {
         lock(&self.open).insert(to.to_owned(), Arc::downgrade(folder));
     }
     fn rest(&self, dir: &Path) -> Option<folder::Rest> {
-        lock(&self.rests).get(dir).copied()
+        lock(&self.rests).get(dir).cloned()
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) struct Message {
 
 /// Ranges of expunged UIDs that are remembered, and as many flag changes; when there are more, the oldest are forgotten.
 const MEMORY: usize = 8192;
+/// \Recent messages of a closed folder, in ranges.
+const RECENT_RANGES: usize = 64;
 
 #[derive(Default)]
 pub(super) struct State {
@@ -36,7 +38,7 @@ pub(super) struct State {
     pub keywords: Vec<String>,
     /// Extension fields of the UID list that are not ours.
     pub fields: BTreeMap<u32, Box<[u8]>>,
-    /// In `new/` (or brought by us) and told to nobody yet.
+    /// Came to `new/` (or was brought by us) and told to nobody yet.
     pub recent: Vec<u32>,
     /// Told as \Recent, still in `new/`.
     pub told: Vec<u32>,
@@ -120,10 +122,11 @@ impl State {
     }
 
     pub(super) fn counts(&mut self) -> Counts {
+        let recent = u32::try_from(self.recent.len()).unwrap_or(u32::MAX);
         if let Some(known) = self.counts {
-            return known;
+            return Counts { recent, ..known };
         }
-        let mut c = Counts { uid_next: self.next, uid_validity: self.validity, highest_modseq: self.modseq, ..Counts::default() };
+        let mut c = Counts { uid_next: self.next, uid_validity: self.validity, highest_modseq: self.modseq, recent, ..Counts::default() };
         for m in &self.messages {
             c.messages += 1;
             c.unseen += u32::from(!m.flags.has(Flags::SEEN));
@@ -135,6 +138,36 @@ impl State {
     }
     pub(super) fn forget_counts(&mut self) {
         self.counts = None;
+    }
+
+    /// \Recent messages as ranges, for when the folder is closed. `None`: more than is worth it.
+    pub(super) fn recent_ranges(&self) -> Option<Vec<(u32, u32)>> {
+        let mut uids = self.recent.clone();
+        uids.sort_unstable();
+        let mut ranges: Vec<(u32, u32)> = Vec::new();
+        for uid in uids {
+            match ranges.last_mut() {
+                Some((_, last)) if uid - *last <= 1 => *last = uid,
+                _ => ranges.push((uid, uid)),
+            }
+            if ranges.len() > RECENT_RANGES {
+                return None;
+            }
+        }
+        Some(ranges)
+    }
+    /// Goes on where the last session left off: below `next` those in `ranges` are \Recent wherever their files are, and
+    /// others in `new/` were told already.
+    pub(super) fn resume_recent(&mut self, next: u32, ranges: &[(u32, u32)]) {
+        let is_recent = |uid: u32| ranges.get(ranges.partition_point(|r| r.1 < uid)).is_some_and(|r| r.0 <= uid);
+        self.recent.retain(|uid| *uid >= next);
+        for m in self.messages.iter().take_while(|m| m.uid < next) {
+            if is_recent(m.uid) {
+                self.recent.push(m.uid);
+            } else if m.is_new {
+                self.told.push(m.uid);
+            }
+        }
     }
 
     /// Ranges of UIDs that are not here now and may have been after `modseq`: exact when the memory reaches that
