@@ -362,7 +362,10 @@ impl World {
             // A session that knew `known` is led to `is`.
             let changes = f.changes_since(known.0);
             let mut view: BTreeSet<u32> = known.1.keys().copied().collect();
-            changes.expunged.iter().for_each(|u| assert!(view.remove(&u.0) || !is.contains_key(&u.0)));
+            for (first, last) in &changes.expunged {
+                view.retain(|u| !(first.0..=last.0).contains(u) || is.contains_key(u));
+                assert!(is.range(first.0..=last.0).next().is_none(), "{changes:?}");
+            }
             view.extend(changes.arrived.iter().map(|u| u.0));
             assert_eq!(view, is.keys().copied().collect(), "{changes:?}");
             for (uid, m) in &is {

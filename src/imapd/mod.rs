@@ -7,8 +7,8 @@
 //! Sequence numbers are the session's own: they move only when EXPUNGE and EXISTS are sent, and
 //! `sync.rs` alone sends those, after each command, as far as the table in `commands.rs` allows.
 //!
-//! Deviations: `\Recent` is taken by the first session that selects for writing; EXAMINE and STATUS see none of it.
-//! No password is read over plain text, on a UNIX socket neither.
+//! Deviations: what APPEND and COPY brought is `\Recent` for the first session that selects it only while the daemon
+//! runs; what came to `new/` also after a restart. No password is read over plain text, on a UNIX socket neither.
 //!
 //! Must not know: files, DNS, other protocols' sessions.
 

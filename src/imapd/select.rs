@@ -119,8 +119,7 @@ pub(super) fn write_status(out: &mut Vec<u8>, name: &str, counts: &Counts, items
 fn value(item: StatusItem, counts: &Counts) -> u64 {
     match item {
         StatusItem::Messages => counts.messages.into(),
-        // Which session will be the one to see them as \Recent is not known yet.
-        StatusItem::Recent => 0,
+        StatusItem::Recent => counts.recent.into(),
         StatusItem::UidNext => counts.uid_next.into(),
         StatusItem::UidValidity => counts.uid_validity.into(),
         StatusItem::Unseen => counts.unseen.into(),

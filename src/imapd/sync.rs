@@ -41,9 +41,7 @@ impl Session {
         }
         let changes = view.folder.changes_since(view.modseq);
         view.modseq = changes.modseq;
-        view.gone.extend(changes.expunged.iter().filter(|u| view.uids.contains(**u)));
-        view.gone.sort_unstable();
-        view.gone.dedup();
+        view.note_gone(&changes.expunged);
         let mut out = Vec::new();
         if expunge && !view.gone.is_empty() {
             let gone = std::mem::take(&mut view.gone);
@@ -77,6 +75,16 @@ impl Session {
 }
 
 impl View {
+    /// Of what the store says is not there, what the client knows.
+    fn note_gone(&mut self, ranges: &[(Uid, Uid)]) {
+        if ranges.is_empty() {
+            return;
+        }
+        let ranges: Vec<(u32, u32)> = ranges.iter().map(|(first, last)| (first.0, last.0)).collect();
+        self.gone.extend(self.uids.by_uid(&ranges).into_iter().map(|(_, uid)| uid));
+        self.gone.sort_unstable();
+        self.gone.dedup();
+    }
     /// Whether any message is new to the client.
     fn arrive(&mut self, arrived: &[Uid]) -> bool {
         let before = self.uids.len();

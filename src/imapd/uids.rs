@@ -51,7 +51,7 @@ impl Uids {
         let seq = self.len() + 1;
         match self.0.last_mut() {
             Some(run) if uid.0 <= run.last => {}
-            Some(run) if uid.0 == run.last + 1 => run.last = uid.0,
+            Some(run) if uid.0 - 1 == run.last => run.last = uid.0,
             _ => self.0.push(Run { first: uid.0, last: uid.0, seq }),
         }
     }

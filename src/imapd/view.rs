@@ -38,13 +38,9 @@ impl View {
         }
         Ok(self.uids.by_seq(&set.ranges(self.uids.len())))
     }
-    /// New \Recent messages of ours. `EXAMINE` takes none (RFC 3501 §6.3.2).
+    /// New \Recent messages of ours. `EXAMINE` sees them and leaves them to others (RFC 3501 §6.3.2).
     pub(super) fn take_recent(&mut self) {
-        if !self.read_only {
-            let mut taken = self.folder.take_recent();
-            taken.sort_unstable();
-            self.recent.extend(taken);
-        }
+        self.recent.extend(if self.read_only { self.folder.peek_recent() } else { self.folder.take_recent() });
     }
     /// How many messages the client knows as \Recent.
     pub(super) fn recent_count(&self) -> usize {

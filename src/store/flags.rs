@@ -98,6 +98,7 @@ impl Folder {
         }
         let mut state = lock(&self.state);
         let modseq = state.step();
+        state.note_flagged(modseq, done.iter().map(|s| s.uid));
         for step in done {
             let Some(at) = state.at(step.uid) else { continue };
             let m = &mut state.messages[at];

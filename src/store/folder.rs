@@ -41,7 +41,7 @@ pub struct Folder {
 type Content = (Vec<u8>, Box<[u8]>);
 
 /// What is remembered of a folder that nobody has open: numbering goes on without a gap, and STATUS costs three stats.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Rest {
     counts: Counts,
     next: u32,
@@ -49,6 +49,7 @@ pub(super) struct Rest {
     list: Option<disk::Stat>,
     mtimes: Option<(i64, i64)>,
     swept: i64,
+    recent: Option<Vec<(u32, u32)>>,
 }
 
 impl Folder {
@@ -97,13 +98,13 @@ impl Folder {
         let now = disk::clock();
         let rest = self.store.rest(&dir);
         let mtimes = scan::mtimes(&dir)?;
-        let modseq = match rest {
+        let modseq = match &rest {
             // Nothing happened since the last session: its mod-sequences still hold.
             Some(r) if r.mtimes == Some(mtimes) => r.counts.highest_modseq,
             Some(r) => r.counts.highest_modseq + 1,
             None => d.lease.begin(&dir, now),
         };
-        if let Some(r) = rest {
+        if let Some(r) = &rest {
             d.lease = super::modseq::Lease::of(r.limit);
             d.resume = r.list.map(|list| (list, r.next));
             d.lease.cover(&dir, modseq);
@@ -114,9 +115,12 @@ impl Folder {
         let mut state = lock(&self.state);
         state.next = state.next.max(d.next);
         state.forget_counts();
+        if let Some((r, ranges)) = rest.as_ref().filter(|r| r.counts.uid_validity == state.validity).and_then(|r| Some((r, r.recent.as_ref()?))) {
+            state.resume_recent(r.next, ranges);
+        }
         drop(state);
         d.loaded = true;
-        d.swept = rest.map_or(0, |r| r.swept);
+        d.swept = rest.as_ref().map_or(0, |r| r.swept);
         if now - d.swept > super::sweep::EVERY_NS {
             super::sweep::run(&dir, now);
             d.swept = now;
@@ -155,17 +159,19 @@ impl Folder {
         uids.iter().map(|u| state.get(u.0).map(super::state::Message::meta)).collect()
     }
     /// Memory. For a mod-sequence of this folder's open life the answer is exact. Before that, every UID that is not
-    /// there counts as expunged and every message as changed; [`Folder::vanished_since`] says it in ranges.
+    /// there counts as expunged and every message as changed. Costs what happened since, not what is in the folder,
+    /// unless that is more than is remembered.
     pub fn changes_since(&self, modseq: ModSeq) -> Changes {
         lock(&self.state).changes_since(modseq.0)
     }
-    /// Memory. Ranges (first, last) of UIDs that are not there and may have been after `modseq`, ascending:
-    /// VANISHED (EARLIER), too many rather than too few (RFC 7162 §3.2.6).
-    pub fn vanished_since(&self, modseq: ModSeq) -> Vec<(Uid, Uid)> {
-        lock(&self.state).vanished_since(modseq.0).into_iter().map(|(a, b)| (Uid(a), Uid(b))).collect()
+    /// Memory. What [`Folder::take_recent`] would take, ascending; for who must not take them (EXAMINE, RFC 3501 §6.3.2).
+    pub fn peek_recent(&self) -> Vec<Uid> {
+        let mut recent: Vec<Uid> = lock(&self.state).recent.iter().copied().map(Uid).collect();
+        recent.sort_unstable();
+        recent
     }
-    /// Memory. Messages that no session was told as \Recent yet (they were in `new/`): takes them. The next
-    /// [`Folder::sync`] moves them to `cur/`.
+    /// Memory. Messages that no session was told as \Recent yet (they came to `new/`, or by APPEND, COPY and MOVE): takes
+    /// them, ascending. The next [`Folder::sync`] moves those in `new/` to `cur/`.
     pub fn take_recent(&self) -> Vec<Uid> {
         let mut state = lock(&self.state);
         let recent: BTreeSet<u32> = std::mem::take(&mut state.recent).into_iter().collect();
@@ -241,6 +247,7 @@ impl Folder {
             list: d.ledger.stamp(),
             mtimes: d.new.mtime().zip(d.cur.mtime()).filter(|_| settled),
             swept: d.swept,
+            recent: state.recent_ranges(),
         })
     }
 }

@@ -131,6 +131,8 @@ pub struct Counts {
     pub messages: u32,
     pub unseen: u32,
     pub deleted: u32,
+    /// Told to no session yet as \Recent (RFC 3501 §2.3.2).
+    pub recent: u32,
     pub size: u64,
     pub uid_next: u32,
     pub uid_validity: u32,
@@ -140,7 +142,9 @@ pub struct Counts {
 /// What happened after a mod-sequence, in the order a session tells it.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
-    pub expunged: Vec<Uid>,
+    /// Ranges (first, last), ascending: what is not there now and may have been. They may span UIDs that never were,
+    /// four thousand millions of them, so a session takes from its own view what lies inside.
+    pub expunged: Vec<(Uid, Uid)>,
     /// Flag changes of messages that were there before.
     pub changed: Vec<Uid>,
     pub arrived: Vec<Uid>,
@@ -242,7 +246,7 @@ impl Store {
         lock(&self.open).insert(to.to_owned(), Arc::downgrade(folder));
     }
     fn rest(&self, dir: &Path) -> Option<folder::Rest> {
-        lock(&self.rests).get(dir).copied()
+        lock(&self.rests).get(dir).cloned()
     }
 }
 

@@ -219,29 +219,34 @@ impl Folder {
         }
         let mut state = lock_state(self);
         let modseq = state.modseq + 1;
-        let mut touched = false;
+        let mut touched = Vec::new();
         for (uid, f) in renamed {
             let (flags, letters) = file::flags(&f.name);
             keywords::cover(&mut state.keywords, letters.into());
             let Some(at) = state.at(uid) else { continue };
             let m = &mut state.messages[at];
             let bits = m.keywords & !keywords::LETTERS | u64::from(letters);
-            touched |= set(m, flags, bits, modseq);
+            if set(m, flags, bits, modseq) {
+                touched.push(uid);
+            }
             (m.name, m.is_new) = (f.name, f.is_new);
         }
         if let Some(high) = high.filter(|_| d.loaded) {
             for m in &mut state.messages {
                 let bits = m.keywords & keywords::LETTERS | high.get(file::base(&m.name)).copied().unwrap_or(0);
-                touched |= set(m, m.flags, bits, modseq);
+                if set(m, m.flags, bits, modseq) {
+                    touched.push(m.uid);
+                }
             }
             let all = state.messages.iter().fold(0, |all, m| all | m.keywords);
             keywords::cover(&mut state.keywords, all);
         }
-        if touched {
+        if !touched.is_empty() {
+            changed = true;
             state.step();
+            state.note_flagged(modseq, touched.into_iter());
         }
         state.expunge(missing);
-        changed |= touched;
         drop(state);
         if changed {
             self.event.notify(usize::MAX);

@@ -166,7 +166,7 @@ fn append_copy_move_expunge() {
     check(&inbox, &trash);
     let before = trash.uids().1;
     assert_eq!(trash.expunge(&[Uid(2), Uid(9)]).unwrap(), [Uid(2)]);
-    assert_eq!(trash.changes_since(before).expunged, [Uid(2)]);
+    assert_eq!(trash.changes_since(before).expunged, [(Uid(2), Uid(2))]);
     assert!(trash.read(Uid(2)).unwrap().is_none());
     assert_eq!(trash.read(Uid(3)).unwrap().unwrap(), b"Subject: x\r\n\r\nbody\r\n");
     assert_eq!(inbox.copy(&[Uid(3)], &trash).unwrap(), [(Uid(3), Uid(4))]);
@@ -423,4 +423,48 @@ fn summaries_are_made_once() {
         assert!(inbox.summary(Uid(2)).unwrap().is_none());
     }
     assert_eq!(MADE.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn recent_is_told_once_and_truly() {
+    let mut w = World::new("recent");
+    w.deliver("a\r\n");
+    w.home().prepare().unwrap();
+    let status = |w: &World, name: &str| w.home().status(name).unwrap().recent;
+    assert_eq!(status(&w, "INBOX"), 1);
+    let inbox = w.inbox();
+    assert_eq!((inbox.peek_recent(), inbox.peek_recent(), inbox.counts().recent), (vec![Uid(1)], vec![Uid(1)], 1));
+    assert_eq!(inbox.take_recent(), [Uid(1)]);
+    assert_eq!((inbox.peek_recent(), inbox.counts().recent), (vec![], 0));
+    // Closed before it could be moved out of new/: it was told all the same.
+    drop(inbox);
+    w.deliver("b\r\n");
+    assert_eq!(status(&w, "INBOX"), 1);
+    let inbox = w.inbox();
+    assert_eq!(inbox.take_recent(), [Uid(2)]);
+    inbox.sync().unwrap();
+    assert!(files(&w.maildir().join("new")).is_empty());
+    // Appended to a folder that nobody has open.
+    let draft = Draft::from_bytes(b"x\r\n".to_vec());
+    let append = |to: &Folder| to.append(&[Append { draft: &draft, flags: Flags::SEEN, keywords: vec![], internal_date: 0 }]).unwrap();
+    for _ in 0..3 {
+        append(&w.home().open("Drafts").unwrap());
+    }
+    w.home().open("Drafts").unwrap().expunge(&[Uid(2)]).unwrap();
+    assert_eq!(status(&w, "Drafts"), 2);
+    assert_eq!(w.home().open("Drafts").unwrap().take_recent(), [Uid(1), Uid(3)]);
+    assert_eq!((status(&w, "Drafts"), w.home().open("Drafts").unwrap().take_recent().len()), (0, 0));
+    // More holes than are remembered: then new/ says it.
+    drop(inbox);
+    for _ in 0..140 {
+        w.deliver("c\r\n");
+    }
+    let inbox = w.inbox();
+    let odd: Vec<Uid> = inbox.uids().0.into_iter().filter(|u| u.0 % 2 == 1 && u.0 > 2).collect();
+    inbox.expunge(&odd).unwrap();
+    drop(inbox);
+    assert_eq!(status(&w, "INBOX"), 70);
+    assert_eq!(w.inbox().take_recent().len(), 70);
+    w.reopen();
+    assert_eq!(status(&w, "INBOX"), 70, "a crash may tell it again");
 }
