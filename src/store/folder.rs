@@ -1,7 +1,12 @@
 //! An open folder: one copy of its state for all its sessions, one disk job at a time.
 
 use super::{
-    Changes, Counts, Error, Meta, ModSeq, Result, Store, Uid, enter::Arrival, file, ledger, lock, scan, state::State, summary::Book, sync::Disk,
+    Changes, Counts, Error, Meta, ModSeq, Result, Store, Uid,
+    enter::Arrival,
+    file, ledger, lock, scan,
+    state::State,
+    summary::Book,
+    sync::{Disk, Resume},
 };
 use crate::disk;
 use event_listener::{Event, EventListener};
@@ -87,6 +92,8 @@ impl Folder {
             self.check()?;
             return self.take_in(&mut d, false);
         }
+        // Another session's look may have failed half-way: what it knew of the list it had not told the state yet.
+        *d = Disk::default();
         let dir = self.dir();
         for sub in ["cur", "new", "tmp"] {
             match disk::create_dir(&dir.join(sub), 0o700) {
@@ -106,7 +113,7 @@ impl Folder {
         };
         if let Some(r) = &rest {
             d.lease = super::modseq::Lease::of(r.limit);
-            d.resume = r.list.map(|list| (list, r.next));
+            d.resume = Some(Resume { list: r.list, validity: r.counts.uid_validity, next: r.next });
             d.lease.cover(&dir, modseq);
         }
         *lock(&self.state) = State::default();
@@ -134,6 +141,8 @@ impl Folder {
 
     pub(super) fn mark_gone(&self) {
         lock(&self.state).gone = true;
+        // Whoever opens it from now on looks anew, whether sessions of this one linger or not.
+        self.store.closed(&self.dir(), self, None);
         self.event.notify(usize::MAX);
     }
     /// Memory. The folder was deleted, or is no longer the one that was selected: the session has to close it.
@@ -193,11 +202,8 @@ impl Folder {
     /// Job. The message with CRLF line ends; `None`: not there any more.
     pub fn read(&self, uid: Uid) -> Result<Option<Vec<u8>>> {
         let Some((bytes, name)) = self.read_file(uid)? else { return Ok(None) };
-        let sizes = file::sizes(&name);
-        let bytes = match sizes {
-            (Some(s), Some(w)) if s == w && s == bytes.len() as u64 => bytes,
-            _ => file::to_crlf(bytes),
-        };
+        // Whatever the name says of its size.
+        let bytes = file::to_crlf(bytes);
         let mut state = lock(&self.state);
         if let Some(at) = state.at(uid.0) {
             let (named, real) = (state.messages[at].size, bytes.len() as u64);

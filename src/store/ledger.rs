@@ -112,6 +112,11 @@ impl Ledger {
         Ok(Some(Fresh { records, next }))
     }
 
+    /// The next [`Ledger::record`] writes the list anew.
+    pub(super) fn write_anew(&mut self) {
+        self.rewrite = true;
+    }
+
     /// Whether somebody else wrote it. Under the lock the answer stays true.
     pub(super) fn is_changed(&self, dir: &Path) -> Result<bool> {
         let stamp = Self::stat(dir)?;
@@ -171,7 +176,8 @@ pub(super) fn new_validity(maildir: &Path, now: u32) -> Result<u32> {
     let path = maildir.join("dovecot-uidvalidity");
     let _lock = Dotlock::take(&path)?;
     let last = disk::read_if_exists(&path)?.and_then(|t| u32::from_str_radix(String::from_utf8_lossy(&t).trim(), 16).ok());
-    let next = last.map_or(now, |l| now.max(l.saturating_add(1))).max(1);
+    // Nothing is above the highest; then at least another one.
+    let next = last.map_or(now, |l| l.checked_add(1).map_or(now, |n| now.max(n))).max(1);
     disk::replace(&path, format!("{next:08x}").as_bytes(), 0o600)?;
     // Dovecot finds the value in a marker's name again when it does not trust the file.
     let marker = |v: u32| -> PathBuf { maildir.join(format!("dovecot-uidvalidity.{v:08x}")) };
@@ -183,6 +189,6 @@ pub(super) fn new_validity(maildir: &Path, now: u32) -> Result<u32> {
 }
 
 /// Order in which files that have no UID yet get theirs.
-pub(super) fn order(name: &[u8]) -> (u64, &[u8]) {
+pub(super) fn order(name: &[u8]) -> ((u64, u64), &[u8]) {
     (file::time(name), file::base(name))
 }

@@ -13,7 +13,8 @@ pub(super) fn run(dir: &Path, now: i64) {
     let Ok(entries) = disk::list(&tmp) else { return };
     for (name, _) in entries.into_iter().filter(|(_, is_dir)| !is_dir) {
         let path = tmp.join(name);
-        if disk::stat(&path).is_ok_and(|s| now - s.mtime > STALE_NS) && disk::remove_file(&path).is_ok() {
+        // APPEND dates its file back before it takes it out of here; the ctime does not lie.
+        if disk::stat(&path).is_ok_and(|s| now - s.mtime.max(s.ctime) > STALE_NS) && disk::remove_file(&path).is_ok() {
             events::swept(&path);
         }
     }
