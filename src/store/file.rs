@@ -215,15 +215,15 @@ mod tests {
     }
 
     #[test]
-<<<<<<< HEAD
     fn later_names_come_later() {
         let name = |micros: u64| fresh("h", SystemTime::UNIX_EPOCH + std::time::Duration::from_micros(1_700_000_000_000_000 + micros), None, 1, 1);
         let names: Vec<String> = [0, 9, 10, 99_999, 100_000, 999_999].map(name).into();
         assert!(names.is_sorted(), "{names:?}");
-=======
+    }
+
+    #[test]
     fn who_came_first() {
         let names: [&[u8]; 5] = [b"odd", b"1.M5P9.h", b"1.M99999P1.h,S=1:2,", b"1.M100000P1.h", b"2.1_0.h"];
         assert!(names.is_sorted_by(|a, b| time(a) < time(b)));
->>>>>>> store
     }
 }
