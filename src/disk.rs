@@ -37,6 +37,12 @@ impl Error {
     pub fn is_full(&self) -> bool {
         matches!(self.source.raw_os_error(), Some(e) if e == nix::errno::Errno::ENOSPC as i32 || e == nix::errno::Errno::EDQUOT as i32)
     }
+    /// A file of its own has to do where a second name cannot be: another file system, one without hard links, as many
+    /// names as a file can have, or a file of another owner (`fs.protected_hardlinks`).
+    pub fn is_no_link(&self) -> bool {
+        use nix::errno::Errno as E;
+        [E::EXDEV, E::EMLINK, E::EPERM, E::EOPNOTSUPP].iter().any(|e| self.source.raw_os_error() == Some(*e as i32))
+    }
     pub fn is_not_found(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
     }
@@ -139,6 +145,25 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|e| Error::new("read", path, e))
 }
 
+/// As [`read`], for what other programs may have put there: nothing but a file, and at most `max` bytes.
+pub fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>> {
+    let read = || {
+        // A pipe opens at once this way, and is refused below.
+        let file = OpenOptions::new().read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(path)?;
+        let known = file.metadata()?;
+        if !known.is_file() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        if known.len() > max {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(known.len()).unwrap_or(0));
+        file.take(max).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().map_err(|e| Error::new("read", path, e))
+}
+
 /// `None` when the file is not there.
 pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
     match read(path) {
@@ -164,6 +189,12 @@ pub fn append(path: &Path, mode: u32) -> Result<File> {
 
 pub fn write_all(file: &mut File, path: &Path, bytes: &[u8]) -> Result<()> {
     at("write", path, || file.write_all(bytes))
+}
+
+/// Appends the whole of a file to another; the kernel copies.
+pub fn copy(from: &Path, file: &mut File, path: &Path) -> Result<()> {
+    let mut from = open(from)?;
+    at("write", path, || io::copy(&mut from, file).map(drop))
 }
 
 /// fsync of data and metadata.
@@ -210,35 +241,37 @@ pub fn create_dir_all(path: &Path, mode: u32) -> Result<()> {
     }
 }
 
-/// What the store wants of stat(2). `mtime` in nanoseconds since 1970.
+/// What the store wants of stat(2). Times in nanoseconds since 1970.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stat {
     pub dev: u64,
     pub ino: u64,
     pub size: u64,
     pub mtime: i64,
+    /// Of the last change to the file or its names; no program can set it.
+    pub ctime: i64,
     pub is_dir: bool,
 }
 
 /// Follows symbolic links.
 pub fn stat(path: &Path) -> Result<Stat> {
     let m = fs::metadata(path).map_err(|e| Error::new("stat", path, e))?;
-    let mtime = m.mtime().saturating_mul(1_000_000_000).saturating_add(m.mtime_nsec());
-    Ok(Stat { dev: m.dev(), ino: m.ino(), size: m.size(), mtime, is_dir: m.is_dir() })
+    let ns = |seconds: i64, ns| seconds.saturating_mul(1_000_000_000).saturating_add(ns);
+    let (mtime, ctime) = (ns(m.mtime(), m.mtime_nsec()), ns(m.ctime(), m.ctime_nsec()));
+    Ok(Stat { dev: m.dev(), ino: m.ino(), size: m.size(), mtime, ctime, is_dir: m.is_dir() })
 }
 
-/// The names in a directory, in no order, without `.` and `..`; and whether each is a directory (or a link to one).
+/// The names of files and directories in a directory, in no order, without `.` and `..`; and whether each is a directory.
+/// Links count as what they lead to. What would block who reads it (pipes, devices) is left out, and so are links to nothing.
 pub fn list(dir: &Path) -> Result<Vec<(std::ffi::OsString, bool)>> {
     let entries = fs::read_dir(dir).map_err(|e| Error::new("read directory", dir, e))?;
     let mut out = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|e| Error::new("read directory", dir, e))?;
-        let is_dir = match entry.file_type() {
-            Ok(t) if t.is_symlink() => entry.path().is_dir(),
-            Ok(t) => t.is_dir(),
-            Err(_) => false,
-        };
-        out.push((entry.file_name(), is_dir));
+        let kind = entry.file_type().and_then(|t| if t.is_symlink() { fs::metadata(entry.path()).map(|m| m.file_type()) } else { Ok(t) });
+        if let Some(kind) = kind.ok().filter(|k| k.is_file() || k.is_dir()) {
+            out.push((entry.file_name(), kind.is_dir()));
+        }
     }
     Ok(out)
 }
@@ -263,6 +296,17 @@ pub fn set_modified(file: &File, path: &Path, seconds: i64) -> Result<()> {
     let t = if seconds < 0 { std::time::UNIX_EPOCH.checked_sub(t) } else { std::time::UNIX_EPOCH.checked_add(t) };
     let t = t.ok_or_else(|| Error::new("set time of", path, io::ErrorKind::InvalidInput.into()))?;
     at("set time of", path, || file.set_modified(t))
+}
+
+/// Moves the mtime on to now, by the clock of the file system's host.
+pub fn touch(file: &File, path: &Path) -> Result<()> {
+    let now = nix::sys::time::TimeSpec::UTIME_NOW;
+    nix::sys::stat::futimens(file, &now, &now).map_err(|e| Error::new("touch", path, e.into()))
+}
+
+/// Whether the file has lost its last name.
+pub fn is_nameless(file: &File) -> bool {
+    file.metadata().is_ok_and(|m| m.nlink() == 0)
 }
 
 /// Nanoseconds since 1970, to compare with [`Stat::mtime`].

@@ -4,7 +4,6 @@
 
 use super::{Error, Flags, Folder, Home, Result, Store, Target, enter::Arrival, file, lock};
 use crate::disk::{self, Draft};
-use nix::errno::Errno;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -93,10 +92,7 @@ impl Store {
         for aim in others.iter_mut() {
             let linked = is_home(aim).and_then(|()| self.name_in(aim, message, |to| disk::hard_link(tmp, to)));
             match linked {
-                // Another file system, or a file with as many names as it can have: a file of its own.
-                Err(Error::Disk(e)) if [Some(Errno::EXDEV as i32), Some(Errno::EMLINK as i32)].contains(&e.source.raw_os_error()) => {
-                    elsewhere.push(&mut **aim);
-                }
+                Err(Error::Disk(e)) if e.is_no_link() => elsewhere.push(&mut **aim),
                 done => aim.done = done,
             }
         }
@@ -179,6 +175,7 @@ impl Folder {
             size: message.vsize,
             date: message.date,
             fields: None,
+            learned: false,
         });
         let mut d = lock(&self.disk);
         let mut ready = std::mem::take(&mut *lock(&self.ready));

@@ -1,16 +1,18 @@
 //! `FILE.lock`, made with O_EXCL: how Dovecot guards `dovecot-uidlist` and `subscriptions`, and what works on NFS.
 //!
 //! The file holds `PID:HOST`. It is stale when that process of this host is gone, when it is of this very process
-//! but nobody here holds it (the same process id after a restart, as in a container), or when it is old: Dovecot
-//! touches a lock that it holds for long.
+//! but nobody here holds it (the same process id after a restart, as in a container), or when it is old: who holds a
+//! lock for long touches it. How old, says the clock that dated it: of the host where the file system is.
 
 use crate::disk;
 use std::{
+    cell::Cell,
     collections::BTreeSet,
+    fs::File,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Locks of this process.
@@ -19,8 +21,14 @@ static HELD: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 const STALE_NS: i64 = 120 * 1_000_000_000;
 const EMPTY_NS: i64 = 1_000_000_000;
 const WAIT: Duration = Duration::from_secs(30);
+/// A lock that is held for longer is touched.
+const TOUCH: Duration = Duration::from_secs(20);
 
-pub(super) struct Dotlock(PathBuf);
+pub(super) struct Dotlock {
+    path: PathBuf,
+    file: File,
+    touched: Cell<Instant>,
+}
 
 impl Dotlock {
     /// Waits up to 30 seconds.
@@ -53,14 +61,23 @@ impl Dotlock {
         }
         let made = disk::create_new(path, 0o600).and_then(|mut file| {
             let text = format!("{}:{}", std::process::id(), disk::hostname());
-            disk::write_all(&mut file, path, text.as_bytes()).inspect_err(|_| drop(disk::remove_file(path)))
+            disk::write_all(&mut file, path, text.as_bytes()).inspect_err(|_| drop(disk::remove_file(path)))?;
+            Ok(file)
         });
         match made {
-            Ok(()) => Ok(Self(path.to_owned())),
+            Ok(file) => Ok(Self { path: path.to_owned(), file, touched: Cell::new(Instant::now()) }),
             Err(e) => {
                 held().remove(path);
                 Err(e)
             }
+        }
+    }
+
+    /// For long work in between: nobody shall take it for the lock of a dead process.
+    pub(super) fn keep(&self) {
+        if self.touched.get().elapsed() > TOUCH {
+            self.touched.set(Instant::now());
+            let _ = disk::touch(&self.file, &self.path);
         }
     }
 }
@@ -71,8 +88,11 @@ fn held() -> MutexGuard<'static, BTreeSet<PathBuf>> {
 
 impl Drop for Dotlock {
     fn drop(&mut self) {
-        let _ = disk::remove_file(&self.0);
-        held().remove(&self.0);
+        // Stopped for minutes (a sleeping laptop), we have lost it, and what is there is another's.
+        if !disk::is_nameless(&self.file) {
+            let _ = disk::remove_file(&self.path);
+        }
+        held().remove(&self.path);
     }
 }
 
@@ -83,9 +103,7 @@ fn remove_if_stale(path: &Path) -> bool {
     if held().contains(path) || !is_stale(path, &before) {
         return false;
     }
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(format!(".{:x}", disk::unique()));
-    let aside = PathBuf::from(aside);
+    let aside = beside(path);
     if disk::rename(path, &aside).is_err() {
         return false;
     }
@@ -96,14 +114,29 @@ fn remove_if_stale(path: &Path) -> bool {
     true
 }
 
+fn beside(path: &Path) -> PathBuf {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".{:x}", disk::unique()));
+    aside.into()
+}
+
+/// What a file made now is dated.
+fn clock_there(path: &Path) -> Option<i64> {
+    let probe = beside(path);
+    let made = disk::create_new(&probe, 0o600).and_then(|_| disk::stat(&probe));
+    let _ = disk::remove_file(&probe);
+    made.ok().map(|s| s.mtime)
+}
+
 fn is_stale(path: &Path, stat: &disk::Stat) -> bool {
+    // Empty: its maker ended between the two system calls that make it.
+    let limit = if stat.size == 0 { EMPTY_NS } else { STALE_NS };
     let age = disk::clock() - stat.mtime;
-    if age > STALE_NS {
+    if !(0..=limit).contains(&age) && clock_there(path).map_or(age, |now| now - stat.mtime) > limit {
         return true;
     }
     if stat.size == 0 {
-        // Its maker ended between the two system calls that make it.
-        return age > EMPTY_NS;
+        return false;
     }
     let Ok(text) = disk::read(path) else { return false };
     let text = String::from_utf8_lossy(&text);
@@ -143,6 +176,18 @@ mod tests {
         assert!(!is_stale(&lock, &disk::stat(&lock).unwrap()));
         let old = std::time::SystemTime::now() - Duration::from_secs(600);
         std::fs::File::options().write(true).open(&lock).unwrap().set_modified(old).unwrap();
-        drop(Dotlock::take(&file).unwrap());
+        let ours = Dotlock::take(&file).unwrap();
+        // From the future: of a host whose clock runs ahead, and alive for all we know.
+        std::fs::write(&lock, "1:elsewhere").unwrap();
+        let future = std::time::SystemTime::now() + Duration::from_secs(600);
+        std::fs::File::options().write(true).open(&lock).unwrap().set_modified(future).unwrap();
+        assert!(!is_stale(&lock, &disk::stat(&lock).unwrap()));
+        // Taken from us, as after a long sleep: the other's stays.
+        std::fs::remove_file(&lock).unwrap();
+        std::fs::write(&lock, "1:elsewhere").unwrap();
+        drop(ours);
+        assert!(lock.exists());
+        let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, ["list.lock"]);
     }
 }

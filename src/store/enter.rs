@@ -10,6 +10,7 @@ use super::{
     scan::{self, Found, Scope},
     state::Message,
     sync::{Disk, STEP},
+    uidlist,
 };
 use crate::disk;
 use std::{io::Read, path::Path};
@@ -26,6 +27,8 @@ pub(super) struct Arrival {
     pub size: u64,
     pub date: i64,
     pub fields: Option<Box<[u8]>>,
+    /// Neither its name nor the list said what is known of it: the file did.
+    pub learned: bool,
 }
 
 impl Folder {
@@ -35,7 +38,10 @@ impl Folder {
         if arrivals.is_empty() && !d.ledger.must_write() {
             return Ok(true);
         }
-        let bases: Vec<Box<[u8]>> = arrivals.iter().map(|a| file::base(&a.name).into()).collect();
+        let bases: Vec<Box<[u8]>> = {
+            let under_way = lock(&self.under_way);
+            arrivals.iter().map(|a| file::base(&a.name)).filter(|b| under_way.contains(*b)).map(Into::into).collect()
+        };
         let (known, unknown): (Vec<Arrival>, Vec<Arrival>) = arrivals.into_iter().partition(|a| a.uid.is_some());
         let unnumbered = unknown.len();
         if !known.is_empty() {
@@ -79,6 +85,11 @@ impl Folder {
             let (flags, keywords) = (a.flags, a.keywords);
             messages.push(Message { uid, flags, is_new: a.is_new, keywords, modseq: 0, arrived: 0, size: a.size, date: a.date, name });
         }
+        if next > uidlist::MAX_NEXT {
+            // Whoever opens it next gives it a new UIDVALIDITY.
+            self.mark_gone();
+            return Err(Error::NotFound(self.name()));
+        }
         let fields: Vec<_> = arrivals.iter_mut().map(|a| a.fields.take()).collect();
         if let Some(held) = held {
             let entries = messages.iter().zip(&fields).map(|(message, f)| Entry { uid: message.uid, fields: f.as_deref(), message });
@@ -107,6 +118,21 @@ impl Folder {
         drop(state);
         self.event.notify(usize::MAX);
         Ok(uids)
+    }
+
+    /// Sizes and dates that were read out of files go into the list, so that the next start does not read them again.
+    /// Failing costs time only.
+    pub(super) fn write_learned(&self, d: &mut Disk, dir: &Path, held: Option<&Dotlock>) {
+        let own = if held.is_none() { Dotlock::take(&dir.join(ledger::NAME)).ok() } else { None };
+        let Some(held) = held.or(own.as_ref()) else { return };
+        if !d.ledger.is_changed(dir).is_ok_and(|changed| !changed) {
+            return;
+        }
+        d.ledger.write_anew();
+        let live = lock(&self.state).messages.len();
+        if let Err(e) = d.ledger.record(dir, held, d.next.max(1), &[], live, |line| self.each(line)) {
+            events::not_taken_in(dir, 0, &e);
+        }
     }
 
     /// Every message as a line of the UID list, ascending.
@@ -141,16 +167,20 @@ impl Folder {
 }
 
 /// What we know of a file: from its name, from the UID list, or from the file. `None`: it is gone again.
-pub(super) fn arrival(dir: &Path, f: Found, known: Option<Known>, high: Option<&High>) -> Result<Option<Arrival>> {
+pub(super) fn arrival(dir: &Path, f: Found, known: Option<Known>, high: Option<&High>) -> Option<Arrival> {
     let path = scan::path(dir, f.is_new, &f.name);
     let (flags, letters) = file::flags(&f.name);
     let (size, vsize) = file::sizes(&f.name);
     let (date, fields, uid, recorded) = known.map_or((None, None, None, None), |k| (k.date, k.fields, Some(k.uid), k.vsize));
+    let mut learned = false;
     let size = match vsize.or(recorded) {
         Some(n) => n,
         None => match measure(&path) {
-            Ok(n) => n,
-            Err(e) if e.is_not_found() => return Ok(None),
+            Ok(n) => {
+                learned = true;
+                n
+            }
+            Err(e) if e.is_not_found() => return None,
             Err(e) => {
                 // One file that we may not read does not close the folder.
                 events::unreadable(&e);
@@ -161,13 +191,19 @@ pub(super) fn arrival(dir: &Path, f: Found, known: Option<Known>, high: Option<&
     let date = match file::date(&f.name).or(date) {
         Some(d) => d,
         None => match disk::stat(&path) {
-            Ok(s) => s.mtime.div_euclid(1_000_000_000),
-            Err(e) if e.is_not_found() => return Ok(None),
-            Err(e) => return Err(e.into()),
+            Ok(s) => {
+                learned = true;
+                s.mtime.div_euclid(1_000_000_000)
+            }
+            Err(e) if e.is_not_found() => return None,
+            Err(e) => {
+                events::unreadable(&e);
+                i64::try_from(file::time(&f.name).0).unwrap_or(0)
+            }
         },
     };
     let keywords = u64::from(letters) | high.and_then(|h| h.get(file::base(&f.name)).copied()).unwrap_or(0);
-    Ok(Some(Arrival { uid, recent: f.is_new, name: f.name, is_new: f.is_new, flags, keywords, size, date, fields }))
+    Some(Arrival { uid, recent: f.is_new, name: f.name, is_new: f.is_new, flags, keywords, size, date, fields, learned })
 }
 
 /// The size with CRLF line ends, read in bounded pieces.

@@ -50,13 +50,16 @@ pub(super) fn with_flags(old: &[u8], system: Flags, keywords: u32) -> Box<[u8]> 
     [base(old), b":2,", &out, tail].concat().into()
 }
 
+/// No message is larger; a name that says so is not believed, and sums do not overflow.
+pub(super) const MAX_SIZE: u64 = 1 << 40;
+
 /// `S=` and `W=`.
 pub(super) fn sizes(name: &[u8]) -> (Option<u64>, Option<u64>) {
     let (mut size, mut vsize) = (None, None);
     for field in base(name).split(|b| *b == b',').skip(1) {
         match field {
-            [b'S', b'=', n @ ..] => size = digits(n),
-            [b'W', b'=', n @ ..] => vsize = digits(n),
+            [b'S', b'=', n @ ..] => size = digits(n).filter(|n| *n <= MAX_SIZE),
+            [b'W', b'=', n @ ..] => vsize = digits(n).filter(|n| *n <= MAX_SIZE),
             _ => {}
         }
     }
@@ -70,10 +73,11 @@ fn digits(n: &[u8]) -> Option<u64> {
     std::str::from_utf8(n).ok()?.parse().ok()
 }
 
-/// The leading seconds, 0 without; UIDs are given in this order.
-pub(super) fn time(name: &[u8]) -> u64 {
-    let end = name.iter().position(|b| !b.is_ascii_digit()).unwrap_or(name.len());
-    digits(&name[..end]).unwrap_or(0)
+/// The leading seconds and the microseconds behind `.M`, 0 without; UIDs are given in this order.
+pub(super) fn time(name: &[u8]) -> (u64, u64) {
+    let number = |of: &[u8]| digits(&of[..of.iter().position(|b| !b.is_ascii_digit()).unwrap_or(of.len())]).unwrap_or(0);
+    let micros = skip(name).and_then(|rest| rest.strip_prefix(b".M"));
+    (number(name), micros.map_or(0, number))
 }
 
 /// The internal date, from a name of ours only; files of others have it in their mtime.
@@ -190,7 +194,7 @@ mod tests {
         for (name, want, day, secs) in CASES {
             assert_eq!(sizes(name.as_bytes()), *want, "{name}");
             assert_eq!(date(name.as_bytes()), *day, "{name}");
-            assert_eq!(time(name.as_bytes()), *secs, "{name}");
+            assert_eq!(time(name.as_bytes()).0, *secs, "{name}");
         }
         let name = fresh("h", SystemTime::UNIX_EPOCH, Some(77), 3, 4);
         assert_eq!((date(name.as_bytes()), sizes(name.as_bytes())), (Some(77), (Some(3), Some(4))));
@@ -215,5 +219,11 @@ mod tests {
         let name = |micros: u64| fresh("h", SystemTime::UNIX_EPOCH + std::time::Duration::from_micros(1_700_000_000_000_000 + micros), None, 1, 1);
         let names: Vec<String> = [0, 9, 10, 99_999, 100_000, 999_999].map(name).into();
         assert!(names.is_sorted(), "{names:?}");
+    }
+
+    #[test]
+    fn who_came_first() {
+        let names: [&[u8]; 5] = [b"odd", b"1.M5P9.h", b"1.M99999P1.h,S=1:2,", b"1.M100000P1.h", b"2.1_0.h"];
+        assert!(names.is_sorted_by(|a, b| time(a) < time(b)));
     }
 }

@@ -1,7 +1,12 @@
 //! An open folder: one copy of its state for all its sessions, one disk job at a time.
 
 use super::{
-    Changes, Counts, Error, Meta, ModSeq, Result, Store, Uid, enter::Arrival, file, ledger, lock, scan, state::State, summary::Book, sync::Disk,
+    Changes, Counts, Error, Meta, ModSeq, Result, Store, Uid,
+    enter::Arrival,
+    file, ledger, lock, scan,
+    state::State,
+    summary::Book,
+    sync::{Disk, Resume},
 };
 use crate::disk;
 use event_listener::{Event, EventListener};
@@ -39,6 +44,9 @@ pub struct Folder {
 
 /// The bytes of a file, and the name it had.
 type Content = (Vec<u8>, Box<[u8]>);
+
+/// Far above what is accepted. A larger file of another program is listed, and refused to who wants to read it.
+const READ_MAX: u64 = 256 << 20;
 
 /// What is remembered of a folder that nobody has open: numbering goes on without a gap, and STATUS costs three stats.
 #[derive(Clone)]
@@ -83,10 +91,12 @@ impl Folder {
     /// The first session's look at the disk, or one more for the next.
     pub(super) fn load(&self) -> Result<()> {
         let mut d = lock(&self.disk);
+        self.check()?;
         if d.loaded {
-            self.check()?;
             return self.take_in(&mut d, false);
         }
+        // Another session's look may have failed half-way: what it knew of the list it had not told the state yet.
+        *d = Disk::default();
         let dir = self.dir();
         for sub in ["cur", "new", "tmp"] {
             match disk::create_dir(&dir.join(sub), 0o700) {
@@ -106,7 +116,7 @@ impl Folder {
         };
         if let Some(r) = &rest {
             d.lease = super::modseq::Lease::of(r.limit);
-            d.resume = r.list.map(|list| (list, r.next));
+            d.resume = Some(Resume { list: r.list, validity: r.counts.uid_validity, next: r.next });
             d.lease.cover(&dir, modseq);
         }
         *lock(&self.state) = State::default();
@@ -134,6 +144,8 @@ impl Folder {
 
     pub(super) fn mark_gone(&self) {
         lock(&self.state).gone = true;
+        // Whoever opens it from now on looks anew, whether sessions of this one linger or not.
+        self.store.closed(&self.dir(), self, None);
         self.event.notify(usize::MAX);
     }
     /// Memory. The folder was deleted, or is no longer the one that was selected: the session has to close it.
@@ -193,11 +205,8 @@ impl Folder {
     /// Job. The message with CRLF line ends; `None`: not there any more.
     pub fn read(&self, uid: Uid) -> Result<Option<Vec<u8>>> {
         let Some((bytes, name)) = self.read_file(uid)? else { return Ok(None) };
-        let sizes = file::sizes(&name);
-        let bytes = match sizes {
-            (Some(s), Some(w)) if s == w && s == bytes.len() as u64 => bytes,
-            _ => file::to_crlf(bytes),
-        };
+        // Whatever the name says of its size.
+        let bytes = file::to_crlf(bytes);
         let mut state = lock(&self.state);
         if let Some(at) = state.at(uid.0) {
             let (named, real) = (state.messages[at].size, bytes.len() as u64);
@@ -217,7 +226,7 @@ impl Folder {
         let name_now = || lock(&self.state).get(uid.0).map(|m| (m.is_new, m.name.clone()));
         for attempt in 0..3 {
             let Some((is_new, name)) = name_now() else { return Ok(None) };
-            match disk::read(&scan::path(&self.dir(), is_new, &name)) {
+            match disk::read_bounded(&scan::path(&self.dir(), is_new, &name), READ_MAX) {
                 Ok(bytes) => return Ok(Some((bytes, name))),
                 Err(e) if !e.is_not_found() => return Err(e.into()),
                 Err(_) => {

@@ -4,7 +4,7 @@ use super::{Counts, Error, Folder, Home, Listed, Result, folder::Place, lock, na
 use crate::disk;
 use std::{
     cmp::Ordering,
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -121,10 +121,9 @@ impl Home {
     /// Job. All folders, INBOX first, then by name.
     pub fn list(&self) -> Result<Vec<Listed>> {
         let folders = self.folders()?;
-        let subscribed = subscriptions::read(&self.maildir)?;
+        let subscribed: HashSet<String> = subscriptions::read(&self.maildir)?.into_iter().collect();
         let mut listed: BTreeMap<String, Listed> = BTreeMap::new();
-        let new =
-            |name: &str, selectable| Listed { name: name.to_owned(), selectable, subscribed: subscribed.iter().any(|s| s == name), children: false };
+        let new = |name: &str, selectable| Listed { name: name.to_owned(), selectable, subscribed: subscribed.contains(name), children: false };
         listed.insert("INBOX".to_owned(), new("INBOX", true));
         for name in folders.keys() {
             for (at, _) in name.match_indices('/') {
@@ -175,6 +174,10 @@ impl Home {
             return Err(Error::BadName("INBOX cannot be deleted".to_owned()));
         }
         let dir = self.dir(&name);
+        // A file of some other program can have a name that a folder could have: `.dovecot.sieve`.
+        if !dir.is_dir() {
+            return Err(Error::NotFound(name));
+        }
         self.empty_trash();
         // Away in one step, whatever happens while the files are removed. No folder can have a name with two dots.
         let trash = self.maildir.join(format!("..gatepost-trash.{:016x}", disk::unique()));

@@ -133,8 +133,12 @@ impl Files {
         self.lines > 256 + 4 * live
     }
 
-    /// Writes our file anew.
+    /// Writes our file anew, unless a second daemon wrote to it meanwhile.
     pub(super) fn compact<'a>(&mut self, dir: &Path, names: &[String], live: impl Iterator<Item = (&'a [u8], u64)>) -> Result<()> {
+        let _lock = Dotlock::take(&dir.join("dovecot-uidlist"))?;
+        if stat(&dir.join(OURS))? != self.ours {
+            return Ok(());
+        }
         let mut text = Vec::new();
         for (n, name) in names.iter().enumerate().skip(26) {
             text.extend_from_slice(format!("K {n} {name}\n").as_bytes());

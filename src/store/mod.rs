@@ -230,8 +230,11 @@ impl Store {
         }
         open.remove(dir);
         drop(open);
-        let Some(rest) = rest else { return };
         let mut rests = lock(&self.rests);
+        let Some(rest) = rest else {
+            rests.remove(dir);
+            return;
+        };
         if rests.len() >= RESTS {
             rests.clear();
         }

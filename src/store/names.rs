@@ -5,8 +5,10 @@
 
 use super::{Error, Result};
 
-/// On disk, of the whole `.A.B`; NAME_MAX is 255 everywhere, and trash and lock names are made from it.
-const MAX_DISK: usize = 200;
+/// On disk, of the whole `.A.B`: NAME_MAX, which other programs use up.
+const MAX_DISK: usize = 255;
+/// Of what is made here: others make lock and control files from it.
+const MAX_NEW: usize = 200;
 const MAX_LEVELS: usize = 32;
 
 /// Checks a client's name and gives it its one form: `INBOX` in capitals (alone and as first level), no trailing `/`.
@@ -38,7 +40,11 @@ pub(super) fn for_new(name: &str) -> Result<String> {
     if name.contains('.') {
         return Err(Error::BadName("not a folder name: a dot, which is what separates levels on disk".to_owned()));
     }
-    normalise(name)
+    let name = normalise(name)?;
+    if to_disk(&name).len() > MAX_NEW {
+        return Err(Error::BadName("not a folder name: too long".to_owned()));
+    }
+    Ok(name)
 }
 
 /// The directory below `Maildir/` of a normalised name; empty for INBOX.
@@ -214,8 +220,10 @@ mod tests {
         for (name, want) in CASES {
             assert_eq!(normalise(name).ok().as_deref(), *want, "{name:?}");
         }
-        assert!(normalise(&"x".repeat(199)).is_ok());
-        assert!(normalise(&"x".repeat(200)).is_err());
+        for (len, known, new) in [(199, true, true), (200, true, false), (254, true, false), (255, false, false)] {
+            let name = "x".repeat(len);
+            assert_eq!((normalise(&name).is_ok(), for_new(&name).is_ok()), (known, new), "{len}");
+        }
         assert!(normalise(&"a/".repeat(40)).is_err());
     }
 

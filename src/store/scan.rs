@@ -112,29 +112,37 @@ fn read_into(scan: &mut Scan, dir: &Path, is_new: bool) -> disk::Result<()> {
             continue;
         }
         let found = Found { name, is_new };
-        if let Some(first) = scan.names.0.replace(ByBase(found.clone())) {
-            scan.twins.push((first.0, found));
+        if let Some(first) = scan.names.take(file::base(&found.name)) {
+            scan.twins.push((first, found.clone()));
         }
+        scan.names.0.insert(ByBase(found));
     }
     Ok(())
 }
 
 /// Two files with one base (copied, restored, or moved while we read) would be one message. The same file twice:
-/// one name goes. Two files: the first gets a name of its own. True when something was done and a new look is due.
-pub(super) fn part_twins(dir: &Path, scan: &Scan, host: &str) -> disk::Result<bool> {
+/// one name goes. Two files: the first gets a name of its own. True when something was done and a new look is due;
+/// where nothing can be done (read-only), the second is shown.
+pub(super) fn part_twins(dir: &Path, scan: &Scan, host: &str) -> bool {
+    let mut done = false;
     for (first, second) in &scan.twins {
         let (a, b) = (path(dir, first.is_new, &first.name), path(dir, second.is_new, &second.name));
-        let (Ok(sa), Ok(sb)) = (disk::stat(&a), disk::stat(&b)) else { continue };
+        let (Ok(sa), Ok(sb)) = (disk::stat(&a), disk::stat(&b)) else {
+            done = true; // moved while we read
+            continue;
+        };
         if (sa.dev, sa.ino) == (sb.dev, sb.ino) {
-            disk::remove_file(&a)?;
+            done |= disk::remove_file(&a).is_ok();
             continue;
         }
         let mtime = sa.mtime.div_euclid(1_000_000_000);
         let mut base = file::fresh(host, SystemTime::now(), Some(mtime), sa.size, 0);
         base.truncate(base.rfind(",W=").unwrap_or(base.len())); // nobody counted its line ends
         let name = [base.as_bytes(), &first.name[file::base(&first.name).len()..]].concat();
-        disk::rename(&a, &path(dir, first.is_new, &name))?;
-        events::twin_renamed(&a);
+        if disk::rename(&a, &path(dir, first.is_new, &name)).is_ok() {
+            done = true;
+            events::twin_renamed(&a);
+        }
     }
-    Ok(!scan.twins.is_empty())
+    done
 }

@@ -67,8 +67,8 @@ impl Cache {
 #[derive(Default)]
 pub(super) struct Book {
     validity: u32,
-    /// `(UID, length, offset of the bytes)`, by UID.
-    places: Vec<(u32, u32, u64)>,
+    /// Length, and offset of the bytes, by UID. In whatever order a client asks, none costs more than another.
+    places: BTreeMap<u32, (u32, u64)>,
     end: u64,
 }
 
@@ -98,7 +98,7 @@ impl Book {
                 break;
             }
             if is_there(uid) {
-                self.note(uid, len, self.end + HEAD);
+                self.places.insert(uid, (len, self.end + HEAD));
             } else {
                 dead += 1;
             }
@@ -111,16 +111,8 @@ impl Book {
         }
     }
 
-    fn note(&mut self, uid: u32, len: u32, at: u64) {
-        match self.places.binary_search_by_key(&uid, |p| p.0) {
-            Ok(n) => self.places[n] = (uid, len, at),
-            Err(n) => self.places.insert(n, (uid, len, at)),
-        }
-    }
-
     fn get(&self, dir: &Path, uid: u32) -> Option<Vec<u8>> {
-        let n = self.places.binary_search_by_key(&uid, |p| p.0).ok()?;
-        let (_, len, at) = self.places[n];
+        let (len, at) = *self.places.get(&uid)?;
         let file = disk::open(&dir.join(NAME)).ok()?;
         let mut bytes = vec![0; HEAD as usize + len as usize];
         file.read_exact_at(&mut bytes, at - HEAD).ok()?;
@@ -151,7 +143,7 @@ impl Book {
             let _ = disk::truncate(&file, &path, before);
             return Err(e);
         }
-        self.note(uid, len, at);
+        self.places.insert(uid, (len, at));
         self.end = before + record.len() as u64;
         Ok(())
     }

@@ -30,10 +30,17 @@ pub(super) struct Disk {
     pub cur: Watch,
     /// The next UID to give: above all that anybody has given.
     pub next: u32,
-    /// The list as the last session of this process left it, and the next UID then.
-    pub resume: Option<(disk::Stat, u32)>,
+    /// Where the last session of this process ended.
+    pub resume: Option<Resume>,
     /// When `tmp/` was last swept.
     pub swept: i64,
+}
+
+pub(super) struct Resume {
+    pub list: Option<disk::Stat>,
+    pub validity: u32,
+    /// The next UID then.
+    pub next: u32,
 }
 
 impl Disk {
@@ -58,6 +65,8 @@ struct Diff {
 
 /// Messages looked at under one hold of the state's lock.
 pub(super) const STEP: usize = 4096;
+/// So many sizes and dates that had to be looked up in files are worth a list written anew.
+const LEARNED: usize = 64;
 const TRIES: u32 = 5;
 
 impl Folder {
@@ -93,19 +102,35 @@ impl Folder {
             diff.missing.clear();
             settled = false;
         }
-        diff.unknown.sort_by(|a, b| ledger::order(&a.name).cmp(&ledger::order(&b.name)));
-        let found = diff.unknown.len();
-        let mut arrivals = Vec::with_capacity(found);
         let floor = lock_state(self).next;
+        let mut found = Vec::with_capacity(diff.unknown.len());
+        let mut fresh = Vec::new();
         for f in diff.unknown {
-            let known = records.remove(file::base(&f.name)).filter(|k| k.uid >= floor);
-            match arrival(dir, f, known, high.as_ref())? {
+            match records.remove(file::base(&f.name)).filter(|k| k.uid >= floor) {
+                Some(known) => found.push((f, Some(known))),
+                None => fresh.push((f, None)),
+            }
+        }
+        // In this order files that have no UID yet get theirs.
+        fresh.sort_by_cached_key(|(f, _)| (file::time(&f.name), f.name.clone()));
+        found.append(&mut fresh);
+        let mut arrivals = Vec::with_capacity(found.len());
+        for (f, known) in found {
+            match arrival(dir, f, known, high.as_ref()) {
                 Some(a) => arrivals.push(a),
                 None => settled = false,
             }
+            // Measuring what others delivered without saying a size may take minutes.
+            if let Some(lock) = own.as_ref().or(held) {
+                lock.keep();
+            }
         }
+        let learned = arrivals.iter().filter(|a| a.learned && a.uid.is_some()).count();
         self.apply(d, dir, diff.renamed, &diff.missing, high);
         settled &= self.take_arrivals(d, dir, own.as_ref().or(held), arrivals)?;
+        if learned >= LEARNED {
+            self.write_learned(d, dir, own.as_ref().or(held));
+        }
         if settled {
             d.new.scanned(scan.new_mtime, scan.clock);
             if scan.scope == Scope::All {
@@ -133,7 +158,7 @@ impl Folder {
         loop {
             tries += 1;
             let mut scan = scan::scan(dir, scope).map_err(|e| self.gone_or(e))?;
-            if scan::part_twins(dir, &scan, self.host())? && tries < TRIES {
+            if scan::part_twins(dir, &scan, self.host()) && tries < TRIES {
                 continue;
             }
             let diff = self.compare(std::mem::take(&mut scan.names), scope);
@@ -169,15 +194,19 @@ impl Folder {
         let mut state = lock_state(self);
         if before != 0 && before != validity {
             events::validity_changed(dir, before, validity);
-            state.gone = true;
             drop(state);
-            self.event.notify(usize::MAX);
+            self.mark_gone();
             return Err(Error::NotFound(self.name()));
         }
         state.validity = validity;
         records.extend(fresh.records);
-        // N runs ahead; when the list is as this process left it, we know how far it really got.
-        let next = d.resume.filter(|(list, _)| d.ledger.stamp() == Some(*list)).map_or(fresh.next, |(_, next)| next);
+        let next = match d.resume.as_ref().filter(|r| r.validity == validity) {
+            // N runs ahead; when the list is as this process left it, we know how far it really got.
+            Some(r) if r.list == d.ledger.stamp() => r.next,
+            // Somebody put an older list back: what was given out since stays given out.
+            Some(r) => r.next.max(fresh.next),
+            None => fresh.next,
+        };
         d.next = d.next.max(next);
         Ok(())
     }

@@ -380,13 +380,26 @@ fn stale_drafts_are_swept() {
     let w = World::new("sweep");
     w.deliver("a\r\n");
     let tmp = w.maildir().join("tmp");
-    for (name, hours) in [("old", 40), ("young", 20)] {
+    let hour = 3_600_000_000_000;
+    for name in ["dated back", "still written to"] {
         std::fs::write(tmp.join(name), "").unwrap();
-        let file = std::fs::File::options().write(true).open(tmp.join(name)).unwrap();
-        file.set_modified(SystemTime::now() - Duration::from_secs(hours * 3600)).unwrap();
     }
+    let date = |name: &str, at| std::fs::File::options().write(true).open(tmp.join(name)).unwrap().set_modified(at).unwrap();
+    date("dated back", SystemTime::UNIX_EPOCH);
+    date("still written to", SystemTime::now() + Duration::from_secs(20 * 3600));
     w.inbox();
-    assert_eq!(files(&tmp), ["young"]);
+    assert_eq!(files(&tmp).len(), 2, "APPEND dates its file back before it moves it");
+    super::sweep::run(&w.maildir(), crate::disk::clock() + 35 * hour);
+    assert_eq!(files(&tmp).len(), 2);
+    super::sweep::run(&w.maildir(), crate::disk::clock() + 40 * hour);
+    assert_eq!(files(&tmp), ["still written to"]);
+    for name in [".dovecot-uidlist.77.tmp", ".other.tmp"] {
+        std::fs::write(w.maildir().join(name), "").unwrap();
+    }
+    super::sweep::run(&w.maildir(), crate::disk::clock() + 40 * hour);
+    let left = files(&w.maildir());
+    assert!(left.contains(&".other.tmp".to_owned()) && !left.iter().any(|f| f.ends_with("77.tmp")), "{left:?}");
+    assert!(left.contains(&"dovecot-uidlist".to_owned()));
 }
 
 #[test]
@@ -467,4 +480,188 @@ fn recent_is_told_once_and_truly() {
     assert_eq!(w.inbox().take_recent().len(), 70);
     w.reopen();
     assert_eq!(status(&w, "INBOX"), 70, "a crash may tell it again");
+}
+
+#[test]
+fn an_unclean_stop_gives_no_uid_twice() {
+    let mut w = World::new("unclean");
+    let list = w.maildir().join("dovecot-uidlist");
+    let draft = Draft::from_bytes(b"x\r\n".to_vec());
+    let append = |f: &Folder| f.append(&[Append { draft: &draft, flags: Flags::default(), keywords: vec![], internal_date: 0 }]).unwrap()[0].0;
+    let mut told = 0;
+    for stop in 0..6 {
+        let inbox = w.inbox();
+        let first = append(&inbox);
+        assert!(first > told, "UID {first} after {told}");
+        // Written anew and fsynced; what follows is appended without.
+        let durable = std::fs::read(&list).unwrap();
+        for _ in 0..20 {
+            told = append(&inbox);
+            w.deliver("y\r\n");
+        }
+        told = told.max(inbox.uids().0.last().unwrap().0);
+        let now = std::fs::read(&list).unwrap();
+        assert!(now.starts_with(&durable) && now.len() > durable.len());
+        drop(inbox);
+        // The power cut takes all, or some, or leaves zeros.
+        let mut left = now[..durable.len() + (now.len() - durable.len()) * (stop % 3) / 3].to_vec();
+        if stop >= 3 {
+            left.resize(now.len(), 0);
+        }
+        std::fs::write(&list, left).unwrap();
+        w.reopen();
+    }
+    let inbox = w.inbox();
+    let texts: Vec<Vec<u8>> = inbox.uids().0.iter().map(|u| inbox.read(*u).unwrap().unwrap()).collect();
+    assert_eq!((texts.len(), texts.iter().filter(|t| **t == b"y\r\n").count()), (6 * 41, 6 * 20));
+}
+
+#[test]
+fn an_older_list_put_back_gives_no_uid_twice() {
+    let w = World::new("put-back");
+    let list = w.maildir().join("dovecot-uidlist");
+    w.deliver("a\r\n");
+    drop(w.inbox());
+    let line = std::fs::read_to_string(&list).unwrap().lines().nth(1).unwrap().to_owned();
+    let validity = w.home().status("INBOX").unwrap().uid_validity;
+    (0..3).for_each(|_| w.deliver("b\r\n"));
+    assert_eq!(uids(&w.inbox()), [1, 2, 3, 4]);
+    std::fs::write(&list, format!("3 V{validity} N2\n{line}\n")).unwrap();
+    let inbox = w.inbox();
+    assert_eq!((uids(&inbox), inbox.counts().uid_validity), (vec![1, 5, 6, 7], validity));
+}
+
+#[test]
+fn a_look_that_failed_is_not_half_believed() {
+    let mut w = World::new("half");
+    w.deliver("a\r\n");
+    w.deliver("b\r\n");
+    w.inbox().store_flags(&[Uid(2)], FlagOp::Add, Flags::SEEN, &["word".to_owned()]).unwrap();
+    w.reopen();
+    let maildir: Arc<Path> = w.maildir().into();
+    // Two sessions wait for one folder; the first meets trouble.
+    let folder = w.store.shared(super::folder::Place { name: "INBOX".to_owned(), dir: Arc::clone(&maildir), maildir: Arc::clone(&maildir) });
+    let (keywords, aside) = (maildir.join("dovecot-keywords"), maildir.join("aside"));
+    std::fs::rename(&keywords, &aside).unwrap();
+    std::fs::create_dir(&keywords).unwrap();
+    folder.load().unwrap_err();
+    std::fs::remove_dir(&keywords).unwrap();
+    std::fs::rename(&aside, &keywords).unwrap();
+    folder.load().unwrap();
+    assert_eq!((uids(&folder), folder.keywords()), (vec![1, 2], vec!["word".to_owned()]));
+}
+
+#[test]
+fn names_that_lie_and_files_that_are_none() {
+    use std::os::unix::fs::symlink;
+    let w = World::new("lies");
+    w.inbox();
+    let cur = w.maildir().join("cur");
+    nix::unistd::mkfifo(&cur.join("1.pipe.h:2,S"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::fs::create_dir(cur.join("2.dir.h:2,S")).unwrap();
+    symlink("nowhere", cur.join("3.dangling.h:2,")).unwrap();
+    symlink("4.loop.h:2,", cur.join("4.loop.h:2,")).unwrap();
+    let max = u64::MAX;
+    for n in [5, 6] {
+        std::fs::write(cur.join(format!("{n}.huge.h,S={max},W={max}:2,")), "a\n").unwrap();
+    }
+    std::fs::write(cur.join("7.small.h,S=4,W=4:2,"), "a\nb\n").unwrap();
+    std::fs::write(cur.join("8.large.h,S=400,W=999999:2,"), "\0\r\r\n").unwrap();
+    // As Dovecot: a link is what it leads to.
+    std::fs::write(w.dir.path().join("else"), "c\n").unwrap();
+    symlink(w.dir.path().join("else"), cur.join("9.link.h:2,")).unwrap();
+    let inbox = w.inbox();
+    assert_eq!(uids(&inbox).len(), 5);
+    assert_eq!(inbox.counts().size, 3 + 3 + 4 + 999_999 + 3);
+    for uid in inbox.uids().0 {
+        let bytes = inbox.read(uid).unwrap().unwrap();
+        assert_eq!(inbox.meta(&[uid])[0].unwrap().size, bytes.len() as u64);
+        assert_eq!(memchr::memmem::find_iter(&bytes, "\n").count(), memchr::memmem::find_iter(&bytes, "\r\n").count());
+    }
+    assert_eq!(inbox.counts().size, 3 + 3 + 6 + 4 + 3);
+    // Larger than memory should be for one message; the others do not suffer.
+    std::fs::File::create(cur.join("10.sparse.h,S=1,W=1:2,")).unwrap().set_len(1 << 40).unwrap();
+    inbox.sync().unwrap();
+    let sparse = *inbox.uids().0.last().unwrap();
+    assert!(matches!(inbox.read(sparse), Err(Error::Disk(_))));
+    inbox.expunge(&[sparse]).unwrap();
+    assert_eq!(inbox.expunge(&inbox.uids().0).unwrap().len(), 5);
+    assert!(w.dir.path().join("else").exists());
+}
+
+#[test]
+fn what_is_deleted_is_a_folder_and_no_more() {
+    use std::os::unix::fs::symlink;
+    let w = World::new("no-folder");
+    w.home().prepare().unwrap();
+    std::fs::write(w.maildir().join(".dovecot.sieve"), "keep;").unwrap();
+    assert!(matches!(w.home().delete("dovecot/sieve"), Err(Error::NotFound(_))));
+    assert!(w.maildir().join(".dovecot.sieve").is_file());
+    let outside = w.dir.path().join("outside");
+    std::fs::create_dir_all(outside.join("cur")).unwrap();
+    std::fs::write(outside.join("cur/1.a.h:2,"), "x").unwrap();
+    symlink(&outside, w.maildir().join(".Linked")).unwrap();
+    assert_eq!(w.home().status("Linked").unwrap().messages, 1);
+    w.home().delete("Linked").unwrap();
+    assert!(outside.join("cur/1.a.h:2,").is_file() && !w.maildir().join(".Linked").exists());
+}
+
+#[test]
+fn numbers_run_out() {
+    let w = World::new("exhausted");
+    w.deliver("a\r\n");
+    let inbox = w.inbox();
+    let validity = inbox.counts().uid_validity;
+    drop(inbox);
+    let list = w.maildir().join("dovecot-uidlist");
+    let line = std::fs::read_to_string(&list).unwrap().lines().nth(1).unwrap().replacen("1 ", "4278190070 ", 1);
+    std::fs::write(&list, format!("3 V{validity} N4278190073\n1 :gone\n{line}\n")).unwrap();
+    let inbox = w.inbox();
+    let before = inbox.uids().1;
+    assert_eq!(uids(&inbox), [4_278_190_070]);
+    let all = inbox.changes_since(super::ModSeq(0)).expunged;
+    assert_eq!(all, [(Uid(1), Uid(4_278_190_069)), (Uid(4_278_190_071), Uid(4_278_190_072))]);
+    let mut told = std::collections::BTreeSet::from([4_278_190_070]);
+    for _ in 0..20 {
+        w.deliver("b\r\n");
+        told.extend(inbox.changes_since(before).arrived.iter().map(|u| u.0));
+    }
+    assert!(inbox.is_gone() && told.len() < 10);
+    // The old one is still held by a session; the next sees the new one.
+    let again = w.inbox();
+    assert!(again.counts().uid_validity > validity);
+    assert_eq!(uids(&again), (1..=21).collect::<Vec<_>>());
+    assert!(matches!(inbox.sync(), Err(Error::NotFound(_))));
+    drop(inbox);
+    assert!(Arc::ptr_eq(&again, &w.inbox()));
+}
+
+#[test]
+fn the_last_validity_is_followed_by_another() {
+    let w = World::new("last-validity");
+    std::fs::create_dir_all(w.maildir()).unwrap();
+    std::fs::write(w.maildir().join("dovecot-uidvalidity"), "ffffffff").unwrap();
+    let first = w.inbox().counts().uid_validity;
+    w.home().create("x").unwrap();
+    let second = w.home().status("x").unwrap().uid_validity;
+    assert!(first > 0 && first < second && second < u32::MAX);
+}
+
+#[test]
+fn what_was_measured_is_written_down() {
+    let w = World::new("measured");
+    w.inbox();
+    let (list, cur) = (w.maildir().join("dovecot-uidlist"), w.maildir().join("cur"));
+    let mut text = "3 V7 N101\n".to_owned();
+    for n in 1..=100 {
+        std::fs::write(cur.join(format!("{n}.M1P1.kurkku,S=4:2,S")), "a\nb\n").unwrap();
+        text.push_str(&format!("{n} P9 :{n}.M1P1.kurkku,S=4\n"));
+    }
+    std::fs::write(&list, &text).unwrap();
+    let w2 = Store::open(&w.dir.path().join("mail"), "host", |_| Vec::new()).unwrap();
+    let inbox = w2.home("alice@example.org").unwrap().open("INBOX").unwrap();
+    assert_eq!((uids(&inbox), inbox.counts().uid_validity, inbox.counts().size), ((1..=100).collect(), 7, 600));
+    let text = std::fs::read_to_string(&list).unwrap();
+    assert_eq!(text.lines().filter(|l| l.contains(" P9 W6 D")).count(), 100, "{text}");
+    assert!(text.starts_with("3 V7 N101\n"), "nothing was given out");
 }

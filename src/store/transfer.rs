@@ -82,6 +82,7 @@ impl Folder {
             size,
             date: m.internal_date,
             fields: None,
+            learned: false,
         })
     }
 
@@ -196,7 +197,7 @@ impl Folder {
             let info = file::with_flags(&old, flags, (keywords & LETTERS) as u32);
             let name: Box<[u8]> = [base.as_bytes(), &info[file::base(&info).len()..]].concat().into();
             let path = scan::path(&to_dir, false, &name);
-            let arrival = Arrival { uid: None, name, is_new: false, recent: true, flags, keywords, size, date, fields: None };
+            let arrival = Arrival { uid: None, name, is_new: false, recent: true, flags, keywords, size, date, fields: None, learned: false };
             passages.push(Passage { source: *uid, from, to: path, put: Put::Linked, arrival: Some(arrival) });
         }
         Ok(Some(passages))
@@ -244,8 +245,8 @@ fn put(from: &Path, to: &Path, to_dir: &Path, moving: bool) -> disk::Result<Put>
     let (done, how) = if moving { (disk::rename(from, to), Put::Renamed) } else { (disk::hard_link(from, to), Put::Linked) };
     match done {
         Ok(()) => Ok(how),
-        // Another file system, or as many names as a file can have.
-        Err(e) if [Some(Errno::EXDEV as i32), Some(Errno::EMLINK as i32)].contains(&e.source.raw_os_error()) => {
+        // What may not be renamed for another reason could not be removed afterwards either.
+        Err(e) if if moving { e.source.raw_os_error() == Some(Errno::EXDEV as i32) } else { e.is_no_link() } => {
             write_anew(from, to, to_dir)?;
             Ok(Put::Written)
         }
@@ -255,10 +256,9 @@ fn put(from: &Path, to: &Path, to_dir: &Path, moving: bool) -> disk::Result<Put>
 
 fn write_anew(from: &Path, to: &Path, to_dir: &Path) -> disk::Result<()> {
     let mtime = disk::stat(from)?.mtime.div_euclid(1_000_000_000);
-    let bytes = disk::read(from)?;
     let tmp = to_dir.join("tmp").join(format!("copy.{:016x}", disk::unique()));
     let mut f = disk::create_new(&tmp, 0o600)?;
-    let done = disk::write_all(&mut f, &tmp, &bytes)
+    let done = disk::copy(from, &mut f, &tmp)
         .and_then(|()| disk::set_modified(&f, &tmp, mtime))
         .and_then(|()| disk::sync(&f, &tmp))
         .and_then(|()| disk::rename(&tmp, to));

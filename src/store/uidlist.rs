@@ -51,13 +51,16 @@ impl Parsed<'_> {
 }
 
 /// Above this there is no room left to count; such a file is damaged, or its folder needs a new UIDVALIDITY anyway.
-const MAX_NEXT: u32 = u32::MAX - (1 << 24);
+pub(super) const MAX_NEXT: u32 = u32::MAX - (1 << 24);
 
 /// `None`: without a usable header nothing in the file can be trusted.
 pub(super) fn parse(bytes: &[u8]) -> Option<Parsed<'_>> {
     let end = memchr::memchr(b'\n', bytes)?;
-    let (header, version) = parse_header(&bytes[..end])?;
-    let mut parsed = Parsed { header, records: Vec::new(), damaged: 0, version };
+    // Somebody's editor: readable, and to be written anew.
+    let bare = bytes[..end].strip_suffix(b"\r");
+    let (header, version) = parse_header(bare.unwrap_or(&bytes[..end]))?;
+    let bare_line = |l| if bare.is_some() { <[u8]>::strip_suffix(l, b"\r").unwrap_or(l) } else { l };
+    let mut parsed = Parsed { header, records: Vec::new(), damaged: usize::from(bare.is_some()), version };
     let mut rest = &bytes[end + 1..];
     while !rest.is_empty() {
         let (line, after) = match memchr::memchr(b'\n', rest) {
@@ -65,7 +68,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Parsed<'_>> {
             None => (None, &rest[rest.len()..]),
         };
         let last = parsed.records.last().map_or(0, |r| r.uid);
-        match line.and_then(|l| parse_record(l, version)).filter(|r| r.uid > last && r.uid < MAX_NEXT) {
+        match line.and_then(|l| parse_record(bare_line(l), version)).filter(|r| r.uid > last && r.uid < MAX_NEXT) {
             Some(record) => parsed.records.push(record),
             None => parsed.damaged += rest.len() - after.len(),
         }
@@ -118,7 +121,7 @@ fn parse_record(line: &[u8], version: u8) -> Option<Record<'_>> {
         record.base = file::base(&rest[colon + 1..]);
         for field in record.fields.split(|b| *b == b' ') {
             match field {
-                [b'W', n @ ..] => record.vsize = number(n),
+                [b'W', n @ ..] => record.vsize = number(n).filter(|n| *n <= file::MAX_SIZE),
                 [b'D', n @ ..] => record.date = number(n),
                 _ => {}
             }
@@ -209,6 +212,11 @@ mod tests {
             ("3 V1 N5\n99999999999 :a\n", Some((0, 20))),
             ("3 V1 N5\n4294967295 :a\n", Some((0, 19))),
             ("3 V1 N5\n1 :\n", Some((0, 9))),
+            ("3 V1 N5\r\n1 :a\r\n2 W3 :b\r\n", Some((2, 6))),
+            ("3 V1 N5\n1 :a\n5 :a\n", Some((2, 6))),
+            ("3 V1 N4278190078\n4278190076 :a\n", Some((1, 4_278_190_078))),
+            ("3 V1 N4278190079\n", None),
+            ("3 V1 N5\n4278190078 :a\n", None), // no room above it
         ];
         for (text, want) in CASES {
             assert_eq!(parse(text.as_bytes()).map(|p| (p.records.len(), p.next())), *want, "{text:?}");
