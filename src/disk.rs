@@ -145,6 +145,25 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|e| Error::new("read", path, e))
 }
 
+/// As [`read`], for what other programs may have put there: nothing but a file, and at most `max` bytes.
+pub fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>> {
+    let read = || {
+        // A pipe opens at once this way, and is refused below.
+        let file = OpenOptions::new().read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(path)?;
+        let known = file.metadata()?;
+        if !known.is_file() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        if known.len() > max {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(known.len()).unwrap_or(0));
+        file.take(max).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().map_err(|e| Error::new("read", path, e))
+}
+
 /// `None` when the file is not there.
 pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
     match read(path) {
@@ -170,6 +189,12 @@ pub fn append(path: &Path, mode: u32) -> Result<File> {
 
 pub fn write_all(file: &mut File, path: &Path, bytes: &[u8]) -> Result<()> {
     at("write", path, || file.write_all(bytes))
+}
+
+/// Appends the whole of a file to another; the kernel copies.
+pub fn copy(from: &Path, file: &mut File, path: &Path) -> Result<()> {
+    let mut from = open(from)?;
+    at("write", path, || io::copy(&mut from, file).map(drop))
 }
 
 /// fsync of data and metadata.

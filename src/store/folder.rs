@@ -45,6 +45,9 @@ pub struct Folder {
 /// The bytes of a file, and the name it had.
 type Content = (Vec<u8>, Box<[u8]>);
 
+/// Far above what is accepted. A larger file of another program is listed, and refused to who wants to read it.
+const READ_MAX: u64 = 256 << 20;
+
 /// What is remembered of a folder that nobody has open: numbering goes on without a gap, and STATUS costs three stats.
 #[derive(Clone)]
 pub(super) struct Rest {
@@ -88,8 +91,8 @@ impl Folder {
     /// The first session's look at the disk, or one more for the next.
     pub(super) fn load(&self) -> Result<()> {
         let mut d = lock(&self.disk);
+        self.check()?;
         if d.loaded {
-            self.check()?;
             return self.take_in(&mut d, false);
         }
         // Another session's look may have failed half-way: what it knew of the list it had not told the state yet.
@@ -223,7 +226,7 @@ impl Folder {
         let name_now = || lock(&self.state).get(uid.0).map(|m| (m.is_new, m.name.clone()));
         for attempt in 0..3 {
             let Some((is_new, name)) = name_now() else { return Ok(None) };
-            match disk::read(&scan::path(&self.dir(), is_new, &name)) {
+            match disk::read_bounded(&scan::path(&self.dir(), is_new, &name), READ_MAX) {
                 Ok(bytes) => return Ok(Some((bytes, name))),
                 Err(e) if !e.is_not_found() => return Err(e.into()),
                 Err(_) => {

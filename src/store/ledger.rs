@@ -4,7 +4,7 @@
 //! what a power cut takes away is numbered anew above `N`, and no UID is ever given twice. Everybody who reads the
 //! file goes on at `N` or above, be it Dovecot or a second daemon on a shared file system.
 
-use super::{Result, dotlock::Dotlock, events, file, state::Message, uidlist};
+use super::{Result, dotlock::Dotlock, events, state::Message, uidlist};
 use crate::disk::{self, Stat};
 use std::{
     collections::HashMap,
@@ -13,6 +13,8 @@ use std::{
 
 pub(super) const NAME: &str = "dovecot-uidlist";
 const COURIER: &str = "courierimapuiddb";
+/// Some two million messages.
+const LIST_MAX: u64 = 256 << 20;
 
 /// UIDs that are reserved beyond those needed now, each time the list is written anew: the more there is to
 /// write, the more seldom.
@@ -77,9 +79,9 @@ impl Ledger {
             return Ok(None);
         }
         let path = dir.join(NAME);
-        let (text, ours) = match disk::read_if_exists(&path)? {
+        let (text, ours) = match read(&path)? {
             Some(text) => (Some(text), true),
-            None => (disk::read_if_exists(&dir.join(COURIER))?, false),
+            None => (read(&dir.join(COURIER))?, false),
         };
         let Some(parsed) = text.as_deref().and_then(uidlist::parse) else {
             if ours {
@@ -170,6 +172,14 @@ impl Ledger {
     }
 }
 
+fn read(path: &Path) -> disk::Result<Option<Vec<u8>>> {
+    match disk::read_bounded(path, LIST_MAX) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.is_not_found() => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
 /// A UIDVALIDITY that no folder of this home had before (Dovecot's `dovecot-uidvalidity`, eight hexadecimal digits):
 /// a folder deleted and made again must not look like the old one.
 pub(super) fn new_validity(maildir: &Path, now: u32) -> Result<u32> {
@@ -186,9 +196,4 @@ pub(super) fn new_validity(maildir: &Path, now: u32) -> Result<u32> {
         disk::create_new(&marker(next), 0o444)?;
     }
     Ok(next)
-}
-
-/// Order in which files that have no UID yet get theirs.
-pub(super) fn order(name: &[u8]) -> ((u64, u64), &[u8]) {
-    (file::time(name), file::base(name))
 }

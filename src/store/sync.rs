@@ -102,12 +102,20 @@ impl Folder {
             diff.missing.clear();
             settled = false;
         }
-        diff.unknown.sort_by(|a, b| ledger::order(&a.name).cmp(&ledger::order(&b.name)));
-        let found = diff.unknown.len();
-        let mut arrivals = Vec::with_capacity(found);
         let floor = lock_state(self).next;
+        let mut found = Vec::with_capacity(diff.unknown.len());
+        let mut fresh = Vec::new();
         for f in diff.unknown {
-            let known = records.remove(file::base(&f.name)).filter(|k| k.uid >= floor);
+            match records.remove(file::base(&f.name)).filter(|k| k.uid >= floor) {
+                Some(known) => found.push((f, Some(known))),
+                None => fresh.push((f, None)),
+            }
+        }
+        // In this order files that have no UID yet get theirs.
+        fresh.sort_by_cached_key(|(f, _)| (file::time(&f.name), f.name.clone()));
+        found.append(&mut fresh);
+        let mut arrivals = Vec::with_capacity(found.len());
+        for (f, known) in found {
             match arrival(dir, f, known, high.as_ref()) {
                 Some(a) => arrivals.push(a),
                 None => settled = false,

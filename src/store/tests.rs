@@ -393,6 +393,13 @@ fn stale_drafts_are_swept() {
     assert_eq!(files(&tmp).len(), 2);
     super::sweep::run(&w.maildir(), crate::disk::clock() + 40 * hour);
     assert_eq!(files(&tmp), ["still written to"]);
+    for name in [".dovecot-uidlist.77.tmp", ".other.tmp"] {
+        std::fs::write(w.maildir().join(name), "").unwrap();
+    }
+    super::sweep::run(&w.maildir(), crate::disk::clock() + 40 * hour);
+    let left = files(&w.maildir());
+    assert!(left.contains(&".other.tmp".to_owned()) && !left.iter().any(|f| f.ends_with("77.tmp")), "{left:?}");
+    assert!(left.contains(&"dovecot-uidlist".to_owned()));
 }
 
 #[test]
@@ -572,6 +579,12 @@ fn names_that_lie_and_files_that_are_none() {
         assert_eq!(memchr::memmem::find_iter(&bytes, "\n").count(), memchr::memmem::find_iter(&bytes, "\r\n").count());
     }
     assert_eq!(inbox.counts().size, 3 + 3 + 6 + 4 + 3);
+    // Larger than memory should be for one message; the others do not suffer.
+    std::fs::File::create(cur.join("10.sparse.h,S=1,W=1:2,")).unwrap().set_len(1 << 40).unwrap();
+    inbox.sync().unwrap();
+    let sparse = *inbox.uids().0.last().unwrap();
+    assert!(matches!(inbox.read(sparse), Err(Error::Disk(_))));
+    inbox.expunge(&[sparse]).unwrap();
     assert_eq!(inbox.expunge(&inbox.uids().0).unwrap().len(), 5);
     assert!(w.dir.path().join("else").exists());
 }
@@ -611,7 +624,7 @@ fn numbers_run_out() {
     let mut told = std::collections::BTreeSet::from([4_278_190_070]);
     for _ in 0..20 {
         w.deliver("b\r\n");
-        inbox.changes_since(before).arrived.iter().for_each(|u| drop(told.insert(u.0)));
+        told.extend(inbox.changes_since(before).arrived.iter().map(|u| u.0));
     }
     assert!(inbox.is_gone() && told.len() < 10);
     // The old one is still held by a session; the next sees the new one.

@@ -256,10 +256,9 @@ fn put(from: &Path, to: &Path, to_dir: &Path, moving: bool) -> disk::Result<Put>
 
 fn write_anew(from: &Path, to: &Path, to_dir: &Path) -> disk::Result<()> {
     let mtime = disk::stat(from)?.mtime.div_euclid(1_000_000_000);
-    let bytes = disk::read(from)?;
     let tmp = to_dir.join("tmp").join(format!("copy.{:016x}", disk::unique()));
     let mut f = disk::create_new(&tmp, 0o600)?;
-    let done = disk::write_all(&mut f, &tmp, &bytes)
+    let done = disk::copy(from, &mut f, &tmp)
         .and_then(|()| disk::set_modified(&f, &tmp, mtime))
         .and_then(|()| disk::sync(&f, &tmp))
         .and_then(|()| disk::rename(&tmp, to));
