@@ -36,7 +36,6 @@ const NEVER_IN: &[(&str, &[&str], &[&str], &str)] = &[
         &["store/scan.rs", "store/transfer.rs"],
         "time is an argument below the sessions",
     ),
-    // A lock of another program is waited for by the clock.
     ("Instant::now", &["proto", "message", "accounts", "config", "store", "spool"], &["store/dotlock.rs"], "time is an argument below the sessions"),
     ("smol::", &["proto", "message", "config", "store", "spool", "disk"], &[], "synchronous room: whole jobs for the blocking pool"),
     ("async fn", &["proto", "message", "config", "store", "spool", "disk"], &[], "synchronous room: whole jobs for the blocking pool"),
