@@ -218,10 +218,16 @@ impl Book {
         let mut names: Vec<_> = self.aliases.iter().collect();
         names.sort_by_key(|(_, alias)| alias.line);
         for (name, alias) in &names {
+            let domains = self.domains_of(name);
             for target in &alias.targets {
-                let to = self.full(target, self.domain_of(name));
-                if self.domains.contains(&to.domain) && matches!(self.find(&to), Found::Nothing) {
-                    let shown = if let Target::Name(n) = target { n.clone() } else { to.to_string() };
+                let nowhere =
+                    |d: &&str| Some(self.full(target, d)).filter(|to| self.domains.contains(&to.domain) && matches!(self.find(to), Found::Nothing));
+                if let Some(to) = domains.iter().find_map(nowhere) {
+                    let shown = match target {
+                        // Where it is in one domain, say in which it is not.
+                        Target::Name(n) if domains.len() == 1 || domains.iter().all(|d| nowhere(d).is_some()) => n.clone(),
+                        _ => to.to_string(),
+                    };
                     problem(&config.aliases, alias.line, false, format!("{name}: {shown} is neither a user nor an alias"));
                 }
             }
@@ -249,8 +255,9 @@ impl Book {
         }
     }
 
-    fn domain_of<'a>(&'a self, name: &'a str) -> &'a str {
-        name.rsplit_once('@').map_or_else(|| self.domains.first().map_or("", String::as_str), |(_, d)| d)
+    /// Where an alias holds: a name without domain in every domain of ours.
+    fn domains_of<'a>(&'a self, name: &'a str) -> Vec<&'a str> {
+        name.rsplit_once('@').map_or_else(|| self.domains.iter().map(String::as_str).collect(), |(_, d)| vec![d])
     }
 
     /// Aliases that lead back to themselves by way of others: the name, its line, and the way. Iterative, each name once.
@@ -260,7 +267,7 @@ impl Book {
         let mut out = Vec::new();
         let mut state: HashMap<String, bool> = HashMap::new();
         let starts = names.iter().flat_map(|(name, _)| {
-            let domains: Vec<&str> = if name.contains('@') { vec![self.domain_of(name)] } else { self.domains.iter().map(String::as_str).collect() };
+            let domains = self.domains_of(name);
             let local = name.rsplit_once('@').map_or(name.as_str(), |(l, _)| l).to_owned();
             domains.into_iter().map(move |d| format!("{local}@{d}"))
         });
@@ -301,7 +308,7 @@ impl Book {
     /// Full names of the aliases that the alias `name` leads to; itself only when no account of that name ends it.
     fn next(&self, name: &str) -> Vec<String> {
         let Some(alias) = self.alias_at(name) else { return Vec::new() };
-        let domain = self.domain_of(name);
+        let domain = name.rsplit_once('@').map_or("", |(_, d)| d);
         let step = |target: &Target| {
             let to = self.full(target, domain);
             if !self.domains.contains(&to.domain) {
