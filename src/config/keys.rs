@@ -310,6 +310,14 @@ pub(super) const KEYS: &[Key<Config>] = &[
         slot: |c| Slot::Flag(&mut c.smtp.submission_received_client),
         text: "Name the address of the submitting user's device in Received. Off, because recipients need not know where you are.",
     },
+    Key {
+        path: "smtp.submission-any-from",
+        default: "false",
+        reload: RELOAD,
+        slot: |c| Slot::Flag(&mut c.smtp.submission_any_from),
+        text: "Let users write other addresses than their own into the From field, as resending (mutt's bounce) and list programs do. The \
+               envelope sender must be theirs in any case.",
+    },
 ];
 
 pub(super) const ROUTE_KEYS: &[Key<Route>] = &[

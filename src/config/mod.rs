@@ -133,6 +133,8 @@ pub struct Smtp {
     pub timeout: Duration,
     /// Add the client's address to Received of submissions.
     pub submission_received_client: bool,
+    /// The From field of submissions may name others; the envelope sender never may.
+    pub submission_any_from: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

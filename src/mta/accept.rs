@@ -225,6 +225,9 @@ impl Job {
         let Origin::Submission(account) = &self.client.origin else { return Ok(()) };
         let [from] = head.from.as_slice() else { return Err(Refusal::from_missing()) };
         let authors = authors(&bytes[from.clone()]).filter(|a| (1..=MAX_AUTHORS).contains(&a.len())).ok_or_else(Refusal::from_missing)?;
+        if self.config.smtp.submission_any_from {
+            return Ok(());
+        }
         match authors.iter().find(|a| !self.accounts.may_send_as(account, a)) {
             Some(a) => Err(Refusal::from_not_owned(account, a)),
             None => Ok(()),
