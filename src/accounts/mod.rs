@@ -137,7 +137,7 @@ impl Accounts {
             return Err(LoginError::Wrong);
         }
         let account = rules.book.login_name(name).unwrap_or_else(|| AccountId(name.to_lowercase().into()));
-        let lifted = peer.is_some_and(|ip| throttle::contains(&rules.exempt, ip));
+        let lifted = peer.is_some_and(|ip| crate::config::contains(&rules.exempt, ip));
         let limit = if lifted { 0 } else { rules.limit };
         let guess = Guess { account, password, net: peer.map(Net::of), limit, now, rules };
         match self.quick(&guess) {

@@ -196,7 +196,7 @@ fn somebody_is_always_postmaster() {
 fn quick(accounts: &Accounts, name: &str, password: &str, peer: &str, now: Instant) -> Option<Result<(), LoginError>> {
     let rules = accounts.live.get();
     let ip = peer.parse().unwrap();
-    let limit = if throttle::contains(&rules.exempt, ip) { 0 } else { rules.limit };
+    let limit = if crate::config::contains(&rules.exempt, ip) { 0 } else { rules.limit };
     accounts.quick(&Guess { rules, account: id(name), password, net: Some(Net::of(ip)), limit, now }).map(|(answer, _)| answer)
 }
 

@@ -41,20 +41,6 @@ impl std::fmt::Display for Net {
     }
 }
 
-/// Is `address` in one of these networks?
-pub(super) fn contains(networks: &[(IpAddr, u8)], address: IpAddr) -> bool {
-    let bits = |ip: IpAddr| match ip.to_canonical() {
-        IpAddr::V4(ip) => (u128::from(u32::from(ip)) << 96, 32),
-        IpAddr::V6(ip) => (u128::from(ip), 128),
-    };
-    let (there, family) = bits(address);
-    networks.iter().any(|(network, length)| {
-        let (network, of) = bits(*network);
-        let mask = if *length == 0 { 0 } else { u128::MAX << (128 - u32::from(*length).min(128)) };
-        of == family && (there ^ network) & mask == 0
-    })
-}
-
 #[derive(Default)]
 pub(super) struct Throttle {
     addresses: HashMap<Net, Instant>,
@@ -221,7 +207,11 @@ mod tests {
             ("127.0.0.1", 32, "127.0.0.2", false),
         ];
         for (network, bits, address, want) in CASES {
-            assert_eq!(contains(&[(network.parse().unwrap(), *bits)], address.parse().unwrap()), *want, "{address} in {network}/{bits}");
+            assert_eq!(
+                crate::config::contains(&[(network.parse().unwrap(), *bits)], address.parse().unwrap()),
+                *want,
+                "{address} in {network}/{bits}"
+            );
         }
     }
 }

@@ -72,6 +72,20 @@ pub struct Config {
     pub subaddress: String,
 }
 
+/// Is `address` in one of these networks (base and prefix length)? IPv4-mapped IPv6 counts as IPv4.
+pub fn contains(networks: &[(IpAddr, u8)], address: IpAddr) -> bool {
+    let bits = |ip: IpAddr| match ip.to_canonical() {
+        IpAddr::V4(ip) => (u128::from(u32::from(ip)) << 96, 32),
+        IpAddr::V6(ip) => (u128::from(ip), 128),
+    };
+    let (there, family) = bits(address);
+    networks.iter().any(|(network, length)| {
+        let (network, of) = bits(*network);
+        let mask = if *length == 0 { 0 } else { u128::MAX << (128 - u32::from(*length).min(128)) };
+        of == family && (there ^ network) & mask == 0
+    })
+}
+
 /// Each empty list: not offered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listen {

@@ -46,7 +46,7 @@ impl Limits {
         let address = group(peer);
         let mut addresses = counts.addresses.borrow_mut();
         let here = addresses.entry(address).or_default();
-        let exempt = limits.exempt.iter().any(|network| contains(*network, peer));
+        let exempt = config::contains(&limits.exempt, peer);
         if !exempt && *here >= limits.connections_per_address {
             if *here == 0 {
                 addresses.remove(&address);
@@ -107,17 +107,6 @@ fn group(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Is `address` (canonical) in the network `base/prefix`?
-pub fn contains((base, prefix): (IpAddr, u8), address: IpAddr) -> bool {
-    let (a, b, width) = match (base.to_canonical(), address) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => (u128::from(a.to_bits()), u128::from(b.to_bits()), 32),
-        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits(), b.to_bits(), 128),
-        _ => return false,
-    };
-    let host_bits = width - u32::from(prefix).min(width);
-    (a ^ b).checked_shr(host_bits).unwrap_or(0) == 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,7 +127,7 @@ mod tests {
             ("::ffff:10.0.0.0", 8, "10.1.1.1", true),
         ];
         for (base, prefix, address, want) in CASES {
-            assert_eq!(contains((base.parse().unwrap(), *prefix), address.parse().unwrap()), *want, "{address} in {base}/{prefix}");
+            assert_eq!(config::contains(&[(base.parse().unwrap(), *prefix)], address.parse().unwrap()), *want, "{address} in {base}/{prefix}");
         }
     }
 

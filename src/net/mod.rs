@@ -11,7 +11,6 @@ pub mod listen;
 mod self_signed;
 mod stream;
 pub mod tls;
-pub use limits::contains;
 pub use self_signed::self_signed;
 
 use event_listener::Event;

@@ -9,6 +9,7 @@ use super::{
     stream::{Raw, Stream},
     tls::{Acceptor, Connector},
 };
+use crate::config;
 use async_rustls::{TlsAcceptor, TlsConnector, TlsStream, rustls::ProtocolVersion};
 use event_listener::EventListener;
 use smol::{Async, Timer, future::FutureExt};
@@ -320,7 +321,7 @@ impl Wire {
     }
     /// May a password pass here? Under TLS, or from a client of one of these networks.
     pub fn is_private(&self, plaintext: &[(IpAddr, u8)]) -> bool {
-        self.is_tls() || self.peer.is_some_and(|peer| plaintext.iter().any(|n| super::contains(*n, peer)))
+        self.is_tls() || self.peer.is_some_and(|peer| config::contains(plaintext, peer))
     }
     pub fn is_tls(&self) -> bool {
         matches!(self.stream, Stream::Tls(_))
