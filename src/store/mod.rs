@@ -159,6 +159,14 @@ pub enum FlagOp {
     Remove,
 }
 
+/// What became of a STORE: all others have the flags that were asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    pub gone: Vec<Uid>,
+    /// Ascending: changed by somebody since the mod-sequence that was named.
+    pub modified: Vec<Uid>,
+}
+
 /// Made of the bytes of a message once, kept beside the index, opaque here (imapd writes ENVELOPE and BODYSTRUCTURE).
 pub type Summarise = fn(&[u8]) -> Vec<u8>;
 
