@@ -23,6 +23,7 @@ mod keywords;
 mod ledger;
 mod modseq;
 mod names;
+mod packed;
 mod scan;
 #[cfg(test)]
 mod scratch;
