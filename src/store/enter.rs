@@ -26,7 +26,6 @@ pub(super) struct Arrival {
     pub keywords: u64,
     pub size: u64,
     pub date: i64,
-    pub fields: Option<Box<[u8]>>,
     /// Neither its name nor the list said what is known of it: the file did.
     pub learned: bool,
 }
@@ -87,8 +86,7 @@ impl Folder {
             return Err(Error::NotFound(self.name()));
         }
         if let Some(held) = held {
-            let entries = arrivals.iter().zip(&uids);
-            let entries = entries.map(|(a, uid)| Entry { uid: *uid, fields: a.fields.as_deref(), name: &a.name, size: a.size, date: a.date });
+            let entries = arrivals.iter().zip(&uids).map(|(a, uid)| Entry { uid: *uid, name: &a.name, size: a.size, date: a.date });
             let live = lock(&self.state).messages().len();
             d.ledger.record(&dir, held, next, &entries.collect::<Vec<_>>(), live, |line| self.each(&mut |e| line(e)))?;
         }
@@ -104,9 +102,6 @@ impl Folder {
             keywords::cover(&mut state.keywords, a.keywords);
             if a.recent {
                 state.recent.push(uid);
-            }
-            if let Some(f) = a.fields {
-                state.fields.insert(uid, f);
             }
             let (flags, is_new, keywords, size, date) = (a.flags, a.is_new, a.keywords, a.size, a.date);
             state.arrive(&Fresh { uid, flags, is_new, keywords, size, date, name: &a.name }, modseq);
@@ -140,7 +135,7 @@ impl Folder {
             let Some(step) = state.messages().get(from..).filter(|s| !s.is_empty()) else { return };
             for m in step.iter().take(STEP) {
                 state.name_into(m, &mut name);
-                line(Entry { uid: m.uid(), fields: state.fields.get(&m.uid()).map(|f| &**f), name: &name, size: m.size(), date: m.date() });
+                line(Entry { uid: m.uid(), name: &name, size: m.size(), date: m.date() });
             }
             from += STEP;
         }
@@ -172,7 +167,7 @@ pub(super) fn arrival(dir: &Path, f: Found, known: Option<Known>, high: Option<&
     let path = scan::path(dir, f.is_new, &f.name);
     let (flags, letters) = file::flags(&f.name);
     let (size, vsize) = file::sizes(&f.name);
-    let (date, fields, uid, recorded) = known.map_or((None, None, None, None), |k| (k.date, k.fields, Some(k.uid), k.vsize));
+    let (date, uid, recorded) = known.map_or((None, None, None), |k| (k.date, Some(k.uid), k.vsize));
     let mut learned = false;
     let size = match vsize.or(recorded) {
         Some(n) => n,
@@ -204,7 +199,7 @@ pub(super) fn arrival(dir: &Path, f: Found, known: Option<Known>, high: Option<&
         },
     };
     let keywords = u64::from(letters) | high.and_then(|h| h.get(file::base(&f.name)).copied()).unwrap_or(0);
-    Some(Arrival { uid, recent: f.is_new, name: f.name, is_new: f.is_new, flags, keywords, size, date, fields, learned })
+    Some(Arrival { uid, recent: f.is_new, name: f.name, is_new: f.is_new, flags, keywords, size, date, learned })
 }
 
 /// The size with CRLF line ends, read in bounded pieces.

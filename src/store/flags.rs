@@ -1,7 +1,7 @@
 //! Flags, keywords and EXPUNGE: a rename or an unlink per message, which is the commit (invariant 4).
 
 use super::{
-    Error, FlagOp, Flags, Folder, Result, Uid, file,
+    Error, FlagOp, Flags, Folder, ModSeq, Result, Stored, Uid, file,
     keywords::{self, LETTERS},
     lock, scan,
     sync::Disk,
@@ -26,13 +26,35 @@ impl Folder {
     /// Job. Survives `kill -9` when it returns (invariant 4 of `storage.md`). Keywords by name; unknown ones are
     /// created. Returns those that are gone. When it fails, no flag changed.
     pub fn store_flags(&self, uids: &[Uid], op: FlagOp, flags: Flags, keywords: &[String]) -> Result<Vec<Uid>> {
+        Ok(self.store_flags_unless(uids, op, flags, keywords, None)?.gone)
+    }
+
+    /// Job. As [`Folder::store_flags`], but a message whose mod-sequence is above `unchanged_since` is left as it is,
+    /// whatever would have changed (UNCHANGEDSINCE, RFC 7162 §3.1.3). Nobody comes between the question and the change.
+    pub fn store_flags_unless(&self, uids: &[Uid], op: FlagOp, flags: Flags, keywords: &[String], unchanged_since: Option<ModSeq>) -> Result<Stored> {
         let mut d = lock(&self.disk);
         self.check()?;
+        if unchanged_since.is_some() {
+            // What other programs did shows in no mod-sequence before it is taken in.
+            self.take_in(&mut d, false)?;
+        }
         let bits = self.bits(&mut d, keywords, op != FlagOp::Remove)?;
         let dir = self.dir();
-        let mut left: Vec<Uid> = uids.to_vec();
+        let (mut left, mut modified) = (uids.to_vec(), Vec::new());
+        left.sort_unstable();
+        left.dedup();
         // A file that somebody renamed meanwhile is found under its new name by one more look.
         for attempt in 0..2 {
+            if let Some(limit) = unchanged_since {
+                let state = lock(&self.state);
+                left.retain(|u| {
+                    let refused = state.get(u.0).is_some_and(|m| m.modseq() > limit.0);
+                    if refused {
+                        modified.push(*u);
+                    }
+                    !refused
+                });
+            }
             let steps: Vec<Step> = left.iter().filter_map(|u| self.step(u.0, op, flags, bits)).collect();
             let missed = self.take_steps(&mut d, &dir, steps)?;
             if missed.is_empty() || attempt > 0 {
@@ -42,7 +64,10 @@ impl Folder {
             self.take_in(&mut d, true)?;
         }
         let state = lock(&self.state);
-        Ok(uids.iter().filter(|u| state.at(u.0).is_none()).copied().collect())
+        let gone = uids.iter().filter(|u| state.at(u.0).is_none()).copied().collect();
+        modified.retain(|u| state.at(u.0).is_some());
+        modified.sort_unstable();
+        Ok(Stored { gone, modified })
     }
 
     /// The bits of these keywords; `define` makes the unknown ones.

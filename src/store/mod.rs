@@ -6,11 +6,13 @@
 //!
 //! The files: `deliver` (into `new/`), `sync` (what is on disk becomes state, with `scan`, `watch` and `enter`), `flags` and
 //! `transfer` (what sessions change), `state` (messages and their history in memory), `ledger`, `uidlist` and
-//! `keywords` (Dovecot's files), `home`, `names` and `subscriptions` (folders).
+//! `keywords` (Dovecot's files), `home`, `names` and `subscriptions` (folders),
+//! `courier` (what Courier left).
 //!
 //! Locks, in this order: a folder's `disk` (a whole job; of two folders the lower address first), the UID list's
 //! dotlock (other programs), then those for memory only (`state`, `place`, `under_way`, the store's maps).
 
+mod courier;
 mod deliver;
 mod dotlock;
 mod enter;
@@ -158,6 +160,14 @@ pub enum FlagOp {
     Set,
     Add,
     Remove,
+}
+
+/// What became of a STORE: all others have the flags that were asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    pub gone: Vec<Uid>,
+    /// Ascending: changed by somebody since the mod-sequence that was named.
+    pub modified: Vec<Uid>,
 }
 
 /// Made of the bytes of a message once, kept beside the index, opaque here (imapd writes ENVELOPE and BODYSTRUCTURE).

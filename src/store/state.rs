@@ -8,7 +8,7 @@ use super::{
     keywords::LETTERS,
     packed::{Facts, PackedNames, give_back, make_room},
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 /// 40 bytes; its file name, some 15 bytes more, is in [`State::name`].
 #[derive(Clone, Copy)]
@@ -119,8 +119,6 @@ pub(super) struct State {
     /// The highest mod-sequence given.
     pub modseq: u64,
     pub keywords: Vec<String>,
-    /// Extension fields of the UID list that are not ours.
-    pub fields: BTreeMap<u32, Box<[u8]>>,
     /// Came to `new/` (or was brought by us) and told to nobody yet.
     pub recent: Vec<u32>,
     /// Told as \Recent, still in `new/`.
@@ -295,7 +293,6 @@ impl State {
         self.tidy_names();
         self.recent.retain(|u| uids.binary_search(u).is_err());
         for uid in uids {
-            self.fields.remove(uid);
             match self.expunged.back_mut() {
                 // Neighbours in one batch are one range.
                 Some((m, _, last)) if *m == modseq && last.checked_add(1) == Some(*uid) => *last = *uid,

@@ -1,13 +1,15 @@
 //! The room from its door, on real files.
 
-use super::{Append, Error, FlagOp, Flags, Folder, Home, Store, Target, Uid, scratch};
-use crate::disk::Draft;
+use super::{Append, Error, FlagOp, Flags, Folder, Home, ModSeq, Store, Stored, Target, Uid, scratch};
+use crate::disk::{self, Draft};
 use event_listener::Listener;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
+
+mod takeover;
 
 struct World {
     dir: scratch::Dir,
@@ -83,6 +85,40 @@ fn a_message_from_delivery_to_flags() {
     assert_eq!(inbox.keywords(), ["$Label"]);
     assert_eq!((inbox.counts().uid_validity, uids(&inbox)), (counts.uid_validity, vec![1, 2]));
     assert!(inbox.counts().highest_modseq > counts.highest_modseq);
+}
+
+#[test]
+fn a_store_that_was_overtaken_is_refused() {
+    let w = World::new("unless");
+    for n in 0..4 {
+        w.deliver(&format!("{n}\r\n"));
+    }
+    let inbox = w.inbox();
+    let seen_by = inbox.uids().1;
+    let unless = |uids: &[u32], limit| {
+        let uids: Vec<Uid> = uids.iter().copied().map(Uid).collect();
+        inbox.store_flags_unless(&uids, FlagOp::Add, Flags::FLAGGED, &[], Some(limit)).unwrap()
+    };
+    let flags = || inbox.meta(&(1..=4).map(Uid).collect::<Vec<_>>()).iter().map(|m| m.map(|m| m.flags.0)).collect::<Vec<_>>();
+    inbox.store_flags(&[Uid(2)], FlagOp::Add, Flags::SEEN, &[]).unwrap();
+    // Another program marks the last, and nobody looked since.
+    let last = files(&w.maildir().join("new")).pop().unwrap();
+    std::fs::rename(w.maildir().join("new").join(&last), w.maildir().join("cur").join(format!("{last}:2,S"))).unwrap();
+    // Where the clock of files is coarse, that may have been in the tick of our own last change.
+    for sub in ["new", "cur"].map(|sub| w.maildir().join(sub)) {
+        let before = disk::stat(&sub).unwrap().ctime;
+        while disk::stat(&sub).unwrap().ctime == before {
+            std::fs::File::open(&sub).unwrap().set_modified(SystemTime::now()).unwrap();
+        }
+    }
+    inbox.expunge(&[Uid(3)]).unwrap();
+    let stored = unless(&[4, 3, 2, 1, 1], seen_by);
+    assert_eq!((stored.gone, stored.modified), (vec![Uid(3)], vec![Uid(2), Uid(4)]));
+    assert_eq!(flags(), [Some(4), Some(1), None, Some(1)]);
+    // With what it knows by now, the client gets its way; zero never does (RFC 7162 §3.1.3).
+    assert_eq!(unless(&[1, 2, 4], ModSeq(0)).modified, [Uid(1), Uid(2), Uid(4)]);
+    assert_eq!(unless(&[1, 2, 4], inbox.uids().1), Stored::default());
+    assert_eq!(flags(), [Some(4), Some(5), None, Some(5)]);
 }
 
 #[test]
@@ -619,7 +655,7 @@ fn numbers_run_out() {
     let inbox = w.inbox();
     let before = inbox.uids().1;
     assert_eq!(uids(&inbox), [4_278_190_070]);
-    let all = inbox.changes_since(super::ModSeq(0)).expunged;
+    let all = inbox.changes_since(ModSeq(0)).expunged;
     assert_eq!(all, [(Uid(1), Uid(4_278_190_069)), (Uid(4_278_190_071), Uid(4_278_190_072))]);
     let mut told = std::collections::BTreeSet::from([4_278_190_070]);
     for _ in 0..20 {
