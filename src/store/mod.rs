@@ -26,6 +26,7 @@ mod layout;
 mod ledger;
 mod modseq;
 mod names;
+mod packed;
 mod scan;
 #[cfg(test)]
 mod scratch;
