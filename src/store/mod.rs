@@ -7,7 +7,7 @@
 //! The files: `deliver` (into `new/`), `sync` (what is on disk becomes state, with `scan`, `watch` and `enter`), `flags` and
 //! `transfer` (what sessions change), `state` (messages and their history in memory), `ledger`, `uidlist` and
 //! `keywords` (Dovecot's files), `home`, `layout`, `names` and `subscriptions` (folders),
-//! `courier` (what Courier left).
+//! `courier` and `noted` (what other servers left).
 //!
 //! Locks, in this order: a folder's `disk` (a whole job; of two folders the lower address first), the UID list's
 //! dotlock (other programs), then those for memory only (`state`, `place`, `under_way`, the store's maps).
@@ -26,6 +26,7 @@ mod layout;
 mod ledger;
 mod modseq;
 mod names;
+mod noted;
 mod packed;
 mod scan;
 #[cfg(test)]
@@ -49,6 +50,7 @@ use std::{
 };
 
 pub use folder::Folder;
+pub use noted::Noted;
 
 /// RFC 9051 §2.3.1.1: never reused in a folder, strictly ascending.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
