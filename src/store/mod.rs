@@ -185,6 +185,7 @@ pub struct Store {
     /// What is remembered of others; bounded.
     rests: Mutex<HashMap<PathBuf, folder::Rest>>,
     summaries: Mutex<summary::Cache>,
+    _locks: dotlock::Token,
 }
 
 /// Closed folders that are remembered, some 200 bytes each.
@@ -206,6 +207,7 @@ impl Store {
             open: Mutex::default(),
             rests: Mutex::default(),
             summaries: Mutex::default(),
+            _locks: dotlock::Token::new(root),
         }))
     }
 
