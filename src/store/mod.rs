@@ -4,7 +4,8 @@
 //! others only look at memory and may be called on the executor thread (no lock is ever held across I/O there).
 //! Knows no wire syntax, no async, no config files. The invariants of the disk layout stand in ARCHITECTURE.md.
 //!
-//! The files: `deliver` (into `new/`), `sync` (what is on disk becomes state, with `scan`, `watch` and `enter`), `flags` and
+//! The files: `deliver` (into `new/`), `sync` (what is on disk becomes state, with `scan`, `watch` and `enter`),
+//! `notice` (when somebody else changed it), `flags` and
 //! `transfer` (what sessions change), `state` (messages and their history in memory), `ledger`, `uidlist` and
 //! `keywords` (Dovecot's files), `home`, `names` and `subscriptions` (folders).
 //!
@@ -23,6 +24,9 @@ mod keywords;
 mod ledger;
 mod modseq;
 mod names;
+mod notice;
+#[cfg(test)]
+mod notice_tests;
 mod scan;
 #[cfg(test)]
 mod scratch;
@@ -45,6 +49,7 @@ use std::{
 };
 
 pub use folder::Folder;
+pub use notice::{Look, Notices};
 
 /// RFC 9051 §2.3.1.1: never reused in a folder, strictly ascending.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -179,6 +184,7 @@ pub struct Store {
     /// What is remembered of others; bounded.
     rests: Mutex<HashMap<PathBuf, folder::Rest>>,
     summaries: Mutex<summary::Cache>,
+    notices: Arc<Notices>,
 }
 
 /// Closed folders that are remembered, some 200 bytes each.
@@ -200,7 +206,15 @@ impl Store {
             open: Mutex::default(),
             rests: Mutex::default(),
             summaries: Mutex::default(),
+            notices: Arc::default(),
         }))
+    }
+
+    /// Folders that are opened by [`Home::open_watched`] from now on are watched for what other programs do there; the
+    /// caller sees to it that the looks which become due are made.
+    pub fn notices(&self) -> Arc<Notices> {
+        self.notices.begin();
+        Arc::clone(&self.notices)
     }
 
     /// Memory. The home of `alice@example.org`: `ROOT/example.org/alice`. Nothing is made yet.
