@@ -5,13 +5,14 @@
 //! Knows no wire syntax, no async, no config files. The invariants of the disk layout stand in ARCHITECTURE.md.
 //!
 //! The files: `deliver` (into `new/`), `sync` (what is on disk becomes state, with `scan`, `watch` and `enter`),
-//! `notice` (when somebody else changed it), `flags` and
-//! `transfer` (what sessions change), `state` (messages and their history in memory), `ledger`, `uidlist` and
-//! `keywords` (Dovecot's files), `home`, `names` and `subscriptions` (folders).
+//! `notice` (when others changed it), `flags` and `transfer` (what sessions change), `state` (messages and their history
+//! in memory), `ledger`, `uidlist` and `keywords` (Dovecot's files), `courier` (what Courier left), `home`, `names` and
+//! `subscriptions` (folders).
 //!
 //! Locks, in this order: a folder's `disk` (a whole job; of two folders the lower address first), the UID list's
 //! dotlock (other programs), then those for memory only (`state`, `place`, `under_way`, the store's maps).
 
+mod courier;
 mod deliver;
 mod dotlock;
 mod enter;
@@ -27,6 +28,7 @@ mod names;
 mod notice;
 #[cfg(test)]
 mod notice_tests;
+mod packed;
 mod scan;
 #[cfg(test)]
 mod scratch;
