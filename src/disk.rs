@@ -46,6 +46,9 @@ impl Error {
     pub fn is_not_found(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
     }
+    pub fn is_not_empty(&self) -> bool {
+        self.source.kind() == io::ErrorKind::DirectoryNotEmpty
+    }
     pub fn is_exists(&self) -> bool {
         self.source.kind() == io::ErrorKind::AlreadyExists
     }
@@ -285,6 +288,11 @@ pub fn is_shared(path: &Path) -> bool {
     nix::sys::statfs::statfs(path).is_ok_and(|s| TYPES.contains(&(s.filesystem_type().0 & 0xffff_ffff)))
 }
 
+/// Whether this is a directory, and not a link to one.
+pub fn is_real_dir(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|m| m.is_dir())
+}
+
 /// The names of files and directories in a directory, in no order, without `.` and `..`; and whether each is a directory.
 /// Links count as what they lead to. What would block who reads it (pipes, devices) is left out, and so are links to nothing.
 pub fn list(dir: &Path) -> Result<Vec<(std::ffi::OsString, bool)>> {
@@ -323,14 +331,11 @@ pub fn set_modified(file: &File, path: &Path, seconds: i64) -> Result<()> {
 }
 
 /// Moves the mtime on to now, by the clock of the file system's host.
-pub fn touch(file: &File, path: &Path) -> Result<()> {
-    let now = nix::sys::time::TimeSpec::UTIME_NOW;
-    nix::sys::stat::futimens(file, &now, &now).map_err(|e| Error::new("touch", path, e.into()))
-}
-
-/// Whether the file has lost its last name.
-pub fn is_nameless(file: &File) -> bool {
-    file.metadata().is_ok_and(|m| m.nlink() == 0)
+pub fn touch(path: &Path) -> Result<()> {
+    use nix::sys::{stat, time::TimeSpec};
+    let now = TimeSpec::UTIME_NOW;
+    let flags = stat::UtimensatFlags::NoFollowSymlink;
+    stat::utimensat(nix::fcntl::AT_FDCWD, path, &now, &now, flags).map_err(|e| Error::new("touch", path, e.into()))
 }
 
 /// Nanoseconds since 1970, to compare with [`Stat::mtime`].

@@ -6,8 +6,8 @@
 //!
 //! The files: `deliver` (into `new/`), `sync` (what is on disk becomes state, with `scan`, `watch` and `enter`),
 //! `notice` (when others changed it), `flags` and `transfer` (what sessions change), `state` (messages and their history
-//! in memory), `ledger`, `uidlist` and `keywords` (Dovecot's files), `courier` (what Courier left), `home`, `names` and
-//! `subscriptions` (folders).
+//! in memory), `ledger`, `uidlist` and `keywords` (Dovecot's files), `courier` (what Courier left), `home`, `layout`,
+//! `names` and `subscriptions` (folders).
 //!
 //! Locks, in this order: a folder's `disk` (a whole job; of two folders the lower address first), the UID list's
 //! dotlock (other programs), then those for memory only (`state`, `place`, `under_way`, the store's maps).
@@ -22,6 +22,7 @@ mod flags;
 mod folder;
 mod home;
 mod keywords;
+mod layout;
 mod ledger;
 mod modseq;
 mod names;
@@ -187,6 +188,7 @@ pub struct Store {
     rests: Mutex<HashMap<PathBuf, folder::Rest>>,
     summaries: Mutex<summary::Cache>,
     notices: Arc<Notices>,
+    _locks: dotlock::Token,
 }
 
 /// Closed folders that are remembered, some 200 bytes each.
@@ -209,6 +211,7 @@ impl Store {
             rests: Mutex::default(),
             summaries: Mutex::default(),
             notices: Arc::default(),
+            _locks: dotlock::Token::new(root),
         }))
     }
 
