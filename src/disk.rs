@@ -46,6 +46,9 @@ impl Error {
     pub fn is_not_found(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
     }
+    pub fn is_not_empty(&self) -> bool {
+        self.source.kind() == io::ErrorKind::DirectoryNotEmpty
+    }
     pub fn is_exists(&self) -> bool {
         self.source.kind() == io::ErrorKind::AlreadyExists
     }
@@ -259,6 +262,11 @@ pub fn stat(path: &Path) -> Result<Stat> {
     let ns = |seconds: i64, ns| seconds.saturating_mul(1_000_000_000).saturating_add(ns);
     let (mtime, ctime) = (ns(m.mtime(), m.mtime_nsec()), ns(m.ctime(), m.ctime_nsec()));
     Ok(Stat { dev: m.dev(), ino: m.ino(), size: m.size(), mtime, ctime, is_dir: m.is_dir() })
+}
+
+/// Whether this is a directory, and not a link to one.
+pub fn is_real_dir(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|m| m.is_dir())
 }
 
 /// The names of files and directories in a directory, in no order, without `.` and `..`; and whether each is a directory.

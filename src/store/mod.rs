@@ -6,7 +6,7 @@
 //!
 //! The files: `deliver` (into `new/`), `sync` (what is on disk becomes state, with `scan`, `watch` and `enter`), `flags` and
 //! `transfer` (what sessions change), `state` (messages and their history in memory), `ledger`, `uidlist` and
-//! `keywords` (Dovecot's files), `home`, `names` and `subscriptions` (folders),
+//! `keywords` (Dovecot's files), `home`, `layout`, `names` and `subscriptions` (folders),
 //! `courier` (what Courier left).
 //!
 //! Locks, in this order: a folder's `disk` (a whole job; of two folders the lower address first), the UID list's
@@ -22,6 +22,7 @@ mod flags;
 mod folder;
 mod home;
 mod keywords;
+mod layout;
 mod ledger;
 mod modseq;
 mod names;
