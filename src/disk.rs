@@ -307,14 +307,11 @@ pub fn set_modified(file: &File, path: &Path, seconds: i64) -> Result<()> {
 }
 
 /// Moves the mtime on to now, by the clock of the file system's host.
-pub fn touch(file: &File, path: &Path) -> Result<()> {
-    let now = nix::sys::time::TimeSpec::UTIME_NOW;
-    nix::sys::stat::futimens(file, &now, &now).map_err(|e| Error::new("touch", path, e.into()))
-}
-
-/// Whether the file has lost its last name.
-pub fn is_nameless(file: &File) -> bool {
-    file.metadata().is_ok_and(|m| m.nlink() == 0)
+pub fn touch(path: &Path) -> Result<()> {
+    use nix::sys::{stat, time::TimeSpec};
+    let now = TimeSpec::UTIME_NOW;
+    let flags = stat::UtimensatFlags::NoFollowSymlink;
+    stat::utimensat(nix::fcntl::AT_FDCWD, path, &now, &now, flags).map_err(|e| Error::new("touch", path, e.into()))
 }
 
 /// Nanoseconds since 1970, to compare with [`Stat::mtime`].

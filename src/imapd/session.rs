@@ -10,7 +10,7 @@ use crate::{
         command::{Refused, Why},
         framer, response,
     },
-    store::{self, Home},
+    store::{self, Folder, Home},
 };
 use std::{borrow::Cow, rc::Rc, sync::Arc, time::Duration};
 
@@ -38,6 +38,8 @@ pub(super) struct Session {
     pub(super) enabled: Enabled,
     /// Failed logins of this connection.
     pub(super) failures: u32,
+    /// Where the last APPEND went: the next is likely to follow at once, and shall not load the folder anew.
+    pub(super) appended: Option<Arc<Folder>>,
     /// Commands in a row that could not be understood.
     bad: u32,
 }
@@ -48,7 +50,7 @@ const IDLE_BEFORE_LOGIN: Duration = Duration::from_secs(60);
 /// Without reading a byte of what it asked for. The wire's own measure is how long it waited for the command: that may
 /// be half an hour, in which a FETCH would hold its batch.
 pub(super) const SLOW_READER: Duration = Duration::from_secs(5 * 60);
-/// A message kept for the next partial FETCH goes after this.
+/// A message kept for the next partial FETCH, or a folder for the next APPEND, goes after this.
 const CACHE: Duration = Duration::from_secs(10);
 /// Nonsense that is answered before the connection ends.
 const BAD_MAX: u32 = 20;
@@ -122,7 +124,7 @@ impl Session {
     pub(super) fn new(service: Rc<Service>, wire: Wire) -> Self {
         let config = service.config.get();
         let framer = Framer::new(framer::Limits::BEFORE_LOGIN);
-        Self { service, config, wire, framer, state: State::NotAuthenticated, enabled: Enabled::default(), failures: 0, bad: 0 }
+        Self { service, config, wire, framer, state: State::NotAuthenticated, enabled: Enabled::default(), failures: 0, appended: None, bad: 0 }
     }
     pub(super) async fn serve(mut self) {
         if let Err(why) = self.run().await {
@@ -156,12 +158,14 @@ impl Session {
     async fn next(&mut self) -> Result<Frame, Ended> {
         let timeout = if self.login().is_some() { IDLE } else { IDLE_BEFORE_LOGIN };
         let framer = &mut self.framer;
-        if let State::Selected(_, view) = &mut self.state
-            && view.cached.is_some()
-        {
+        let cached = matches!(&self.state, State::Selected(_, view) if view.cached.is_some());
+        if cached || self.appended.is_some() {
             match self.wire.next(CACHE, |b| framer.cut(b)).await {
-                Err(Ended::Timeout) => view.cached = None,
+                Err(Ended::Timeout) => self.appended = None,
                 other => return other,
+            }
+            if let State::Selected(_, view) = &mut self.state {
+                view.cached = None;
             }
         }
         self.wire.next(timeout, |b| framer.cut(b)).await
@@ -204,6 +208,7 @@ impl Session {
             return self.count_bad().await;
         }
         self.bad = 0;
+        self.appended = None;
         if let (State::Selected(_, view), false) = (&mut self.state, matches!(command, Command::Fetch { .. })) {
             view.cached = None;
         }
