@@ -25,7 +25,7 @@ struct Opened {
 }
 
 fn open(home: &Home, name: &str, read_only: bool, known: Option<&Resync>) -> Result<Opened> {
-    let folder = home.open(name)?;
+    let folder = home.open_watched(name)?;
     // The order matters: a message that comes in between is in `uids`, and UIDNEXT is raised above it.
     let counts = folder.counts();
     let (uids, modseq) = folder.uids();
