@@ -26,6 +26,7 @@ impl Session {
             };
             self.wire.set_patience(SLOW_READER);
             Box::pin(self.sync(true, false)).await?;
+            self.tell_highest_now().await?;
             if matches!(self.state, State::Logout) {
                 return Ok(Done::ok("Done."));
             }
