@@ -196,11 +196,7 @@ impl Ledger {
 }
 
 fn read(path: &Path) -> disk::Result<Option<Vec<u8>>> {
-    match disk::read_bounded(path, LIST_MAX) {
-        Ok(text) => Ok(Some(text)),
-        Err(e) if e.is_not_found() => Ok(None),
-        Err(e) => Err(e),
-    }
+    disk::read_bounded_if_exists(path, LIST_MAX)
 }
 
 /// A UIDVALIDITY that no folder of this home had before (Dovecot's `dovecot-uidvalidity`, eight hexadecimal digits):
@@ -208,7 +204,7 @@ fn read(path: &Path) -> disk::Result<Option<Vec<u8>>> {
 pub(super) fn new_validity(maildir: &Path, now: u32) -> Result<u32> {
     let path = maildir.join("dovecot-uidvalidity");
     let _lock = Dotlock::take(&path)?;
-    let last = disk::read_if_exists(&path)?.and_then(|t| u32::from_str_radix(String::from_utf8_lossy(&t).trim(), 16).ok());
+    let last = disk::read_bounded_if_exists(&path, 4096)?.and_then(|t| u32::from_str_radix(String::from_utf8_lossy(&t).trim(), 16).ok());
     // Nothing is above the highest; then at least another one.
     let next = last.map_or(now, |l| l.checked_add(1).map_or(now, |n| now.max(n))).max(1);
     disk::replace(&path, format!("{next:08x}").as_bytes(), 0o600)?;
