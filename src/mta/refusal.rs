@@ -88,7 +88,7 @@ impl From<&store::Error> for Refusal {
         match e {
             store::Error::Disk(d) => d.into(),
             store::Error::Full => full().because(e),
-            store::Error::NotFound(_) | store::Error::Exists(_) | store::Error::BadName(_) => {
+            store::Error::NotFound(_) | store::Error::Exists(_) | store::Error::BadName(_) | store::Error::Limit(_) => {
                 Self::new(451, (4, 2, 0), "The mailbox is not available; try again later").because(e)
             }
         }

@@ -69,6 +69,8 @@ pub enum Error {
     Exists(String),
     /// A name that cannot be a folder; the text says why.
     BadName(String),
+    /// More of something than there may be; the text says of what.
+    Limit(&'static str),
     /// Disk or quota full: 452 4.2.2 / NO [OVERQUOTA].
     Full,
     Disk(disk::Error),
@@ -85,6 +87,7 @@ impl std::fmt::Display for Error {
             Self::NotFound(n) => write!(f, "no such folder: {n}"),
             Self::Exists(n) => write!(f, "folder exists already: {n}"),
             Self::BadName(why) => f.write_str(why),
+            Self::Limit(why) => f.write_str(why),
             Self::Full => f.write_str("the disk is full"),
             Self::Disk(e) => e.fmt(f),
         }
