@@ -31,7 +31,7 @@ The syntax is TOML:
 lines, sections in [brackets], comments after #.
 A string stands in quotes, a list in [brackets]; where a list is wanted, one string will do.
 .IP size 12
-A number with K, M or G (powers of 1024), or B: \"50M\".
+A number with K, M, G or T (powers of 1024), or B: \"50M\".
 .IP duration
 Numbers with s, m, h, d or w: \"30m\", \"1h30m\".
 .IP path

@@ -1,6 +1,6 @@
 //! One account's folders: LIST, CREATE, DELETE, RENAME, subscriptions.
 
-use super::{Counts, Error, Folder, Home, Listed, Result, folder::Place, lock, names, subscriptions};
+use super::{Counts, Error, Folder, Home, Listed, Result, folder::Place, lock, maildirsize, names, subscriptions};
 use crate::disk;
 use std::{
     cmp::Ordering,
@@ -43,7 +43,7 @@ impl Home {
     }
 
     fn place(&self, name: String, dir: PathBuf) -> Place {
-        Place { name, dir: dir.into(), maildir: Arc::clone(&self.maildir) }
+        Place { name, dir: dir.into(), account: Arc::clone(&self.account), maildir: Arc::clone(&self.maildir) }
     }
 
     /// Where a folder (normalised) is or would be: a directory in plain UTF-8 counts when there is no other.
@@ -181,6 +181,7 @@ impl Home {
         self.empty_trash();
         // Away in one step, whatever happens while the files are removed. No folder can have a name with two dots.
         let trash = self.maildir.join(format!("..gatepost-trash.{:016x}", disk::unique()));
+        let mut removal = self.limited().map(|a| a.removal());
         let folder = self.store.opened(&dir);
         let held = folder.as_ref().map(|f| lock(&f.disk));
         match disk::rename(&dir, &trash) {
@@ -192,6 +193,10 @@ impl Home {
             f.mark_gone();
         }
         drop(held);
+        if let Some(mut removal) = removal.take() {
+            removal.add(maildirsize::count_folder(&trash).unwrap_or_default());
+            removal.end();
+        }
         disk::sync_dir(&self.maildir)?;
         // The folder is deleted; files that cannot be removed now go with the next one.
         let _ = disk::remove_tree(&trash);
