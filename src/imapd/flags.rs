@@ -2,9 +2,10 @@
 
 use super::uids::Uids;
 use crate::{
-    proto::imap::Flag,
+    proto::imap::{Flag, response},
     store::{Flags, KeywordBits, Meta},
 };
+use std::collections::HashMap;
 
 /// Maildir's P. A keyword to clients, a letter in the file name to other programs.
 const FORWARDED: &str = "$Forwarded";
@@ -55,11 +56,33 @@ pub(super) fn also_keyword(flags: Flags, keywords: &mut Vec<String>, known: &[St
     }
 }
 
-/// A message's flags as FETCH shows them.
-pub(super) fn names<'a>(meta: &Meta, keywords: &'a [String], recent: &Uids) -> Vec<&'a str> {
-    let mut out: Vec<&str> = SYSTEM.iter().filter(|(f, _)| meta.flags.has(*f)).map(|(_, name)| *name).collect();
-    out.extend(named(meta.keywords, keywords).filter(|k| !(is_forwarded(k) && meta.flags.has(Flags::PASSED))));
-    if recent.contains(meta.uid) {
+/// Messages' flags as FETCH shows them. Most messages of a folder have one of a few sets of flags: each is spelled out once.
+pub(super) struct Shown<'a> {
+    keywords: &'a [String],
+    recent: &'a Uids,
+    sets: HashMap<(Flags, KeywordBits, bool), Vec<u8>>,
+}
+
+impl<'a> Shown<'a> {
+    pub(super) fn new(keywords: &'a [String], recent: &'a Uids) -> Self {
+        Self { keywords, recent, sets: HashMap::new() }
+    }
+    /// `FLAGS (…)`.
+    pub(super) fn write(&mut self, out: &mut Vec<u8>, meta: &Meta) {
+        let key = (meta.flags, meta.keywords, self.recent.contains(meta.uid));
+        let text = self.sets.entry(key).or_insert_with(|| {
+            let mut text = Vec::new();
+            response::flags(&mut text, names(key.0, key.1, key.2, self.keywords));
+            text
+        });
+        out.extend_from_slice(text);
+    }
+}
+
+fn names(flags: Flags, bits: KeywordBits, recent: bool, keywords: &[String]) -> Vec<&str> {
+    let mut out: Vec<&str> = SYSTEM.iter().filter(|(f, _)| flags.has(*f)).map(|(_, name)| *name).collect();
+    out.extend(named(bits, keywords).filter(|k| !(is_forwarded(k) && flags.has(Flags::PASSED))));
+    if recent {
         out.push("\\Recent");
     }
     out
@@ -94,7 +117,17 @@ mod tests {
         let known_keywords = ["Junk".to_owned(), "Work".to_owned(), "$Forwarded".to_owned()];
         let meta = Meta { uid: Uid(3), modseq: ModSeq(1), flags: bits, keywords: 0b110, size: 0, internal_date: 0 };
         let recent: Uids = [Uid(3)].into_iter().collect();
-        assert_eq!(names(&meta, &known_keywords, &recent), ["\\Seen", "$Forwarded", "Work", "\\Recent"]);
+        let mut shown = Shown::new(&known_keywords, &recent);
+        let mut show = |meta| {
+            let mut out = Vec::new();
+            shown.write(&mut out, &meta);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(show(meta), "FLAGS (\\Seen $Forwarded Work \\Recent)");
+        assert_eq!(show(Meta { uid: Uid(4), ..meta }), "FLAGS (\\Seen $Forwarded Work)");
+        assert_eq!(show(Meta { flags: Flags::default(), ..meta }), "FLAGS (Work $Forwarded \\Recent)");
+        assert_eq!(show(Meta { flags: Flags::default(), keywords: 0, uid: Uid(4), ..meta }), "FLAGS ()");
+        assert_eq!(show(meta), "FLAGS (\\Seen $Forwarded Work \\Recent)");
         assert_eq!(known(&known_keywords), ["\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft", "$Forwarded", "Junk", "Work"]);
         assert_eq!((keyword_bit("work", &known_keywords), keyword_bit("x", &known_keywords)), (Some(2), None));
     }

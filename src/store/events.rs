@@ -2,6 +2,7 @@
 
 use super::{Level, Limits, Usage};
 use crate::{disk, journal::Line};
+use nix::errno::Errno;
 use std::path::Path;
 
 pub(super) fn uidlist_lost(path: &Path) {
@@ -21,6 +22,9 @@ pub(super) fn keywords_not_taken(path: &Path, e: &super::Error) {
 }
 pub(super) fn validity_changed(path: &Path, ours: u32, theirs: u32) {
     Line::error("store", "uidvalidity-changed").with("path", path.display()).with("was", ours).with("is", theirs).send();
+}
+pub(super) fn too_many_folders(maildir: &Path) {
+    Line::error("store", "too-many-folders").with("path", maildir.display()).with("result", "some are not shown").send();
 }
 pub(super) fn modseq_not_stored(e: &disk::Error) {
     Line::warn("store", "modseq-not-stored").with("error", e).send();
@@ -66,4 +70,15 @@ fn over(line: Line, account: &str, usage: Usage, limits: Limits) -> Line {
         .with("messages", usage.messages)
         .with("max-bytes", limits.bytes)
         .with("max-messages", limits.messages)
+}
+/// What other programs do in open folders is found by looking every 15 seconds.
+pub(super) fn no_notices(e: Errno) {
+    Line::warn("store", "no-inotify").with("error", e.desc()).with("note", "fs.inotify.max_user_instances, or open files").send();
+}
+pub(super) fn not_watched(path: &Path, e: Errno) {
+    let note = if e == Errno::ENOSPC { "raise fs.inotify.max_user_watches" } else { "looked at every 15 s" };
+    Line::warn("store", "not-watched").with("path", path.display()).with("error", e.desc()).with("note", note).send();
+}
+pub(super) fn not_looked(path: &Path, e: &super::Error) {
+    Line::warn("store", "not-looked").with("path", path.display()).with("error", e).send();
 }

@@ -13,6 +13,7 @@ use super::{
 use crate::disk;
 use std::{
     collections::HashSet,
+    ffi::OsStr,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
@@ -141,7 +142,12 @@ fn folders(maildir: &Path) -> disk::Result<Vec<PathBuf>> {
                 entries => entries?,
             };
             // Two dots: a folder on its way out.
-            let is_folder = |n: &[u8]| !matches!(n, b"cur" | b"new" | b"tmp") && !n.starts_with(b"..");
+            let is_folder = |n: &[u8]| {
+                // In a tree links are not followed, see `layout`.
+                !matches!(n, b"cur" | b"new" | b"tmp")
+                    && !n.starts_with(b"..")
+                    && (n.starts_with(b".") || disk::is_real_dir(&dir.join(OsStr::from_bytes(n))))
+            };
             let below = entries.into_iter().filter(|(name, is_dir)| *is_dir && is_folder(name.as_bytes()));
             work.extend(below.map(|(name, _)| (dir.join(name), depth + 1)));
         }

@@ -4,10 +4,10 @@
 //! others only look at memory and may be called on the executor thread (no lock is ever held across I/O there).
 //! Knows no wire syntax, no async, no config files. The invariants of the disk layout stand in ARCHITECTURE.md.
 //!
-//! The files: `deliver` (into `new/`), `sync` (what is on disk becomes state, with `scan`, `watch` and `enter`), `flags` and
-//! `transfer` (what sessions change), `state` (messages and their history in memory), `ledger`, `uidlist` and
-//! `keywords` (Dovecot's files), `home`, `names` and `subscriptions` (folders),
-//! `courier` (what Courier left).
+//! The files: `deliver` (into `new/`), `sync` (what is on disk becomes state, with `scan`, `watch` and `enter`),
+//! `notice` (when others changed it), `flags` and `transfer` (what sessions change), `state` (messages and their history
+//! in memory), `ledger`, `uidlist` and `keywords` (Dovecot's files), `courier` (what Courier left), `home`, `layout`,
+//! `names` and `subscriptions` (folders).
 //!
 //! Locks, in this order: a folder's `disk` (a whole job; of two folders the lower address first), the UID list's
 //! dotlock (other programs), then those for memory only (`state`, `place`, `under_way`, the store's maps).
@@ -22,10 +22,14 @@ mod flags;
 mod folder;
 mod home;
 mod keywords;
+mod layout;
 mod ledger;
 mod maildirsize;
 mod modseq;
 mod names;
+mod notice;
+#[cfg(test)]
+mod notice_tests;
 mod packed;
 mod quota;
 mod scan;
@@ -50,6 +54,7 @@ use std::{
 };
 
 pub use folder::Folder;
+pub use notice::{Look, Notices};
 pub use quota::{Level, Limits, Over, Quotas, Usage};
 
 /// RFC 9051 §2.3.1.1: never reused in a folder, strictly ascending.
@@ -192,6 +197,8 @@ pub struct Store {
     quotas: OnceLock<Box<dyn Quotas>>,
     /// Homes with limits in which other programs were seen, by `Maildir/`; bounded.
     touched: Mutex<HashSet<Arc<Path>>>,
+    notices: Arc<Notices>,
+    _locks: dotlock::Token,
 }
 
 /// Closed folders that are remembered, some 200 bytes each.
@@ -215,7 +222,16 @@ impl Store {
             summaries: Mutex::default(),
             quotas: OnceLock::new(),
             touched: Mutex::default(),
+            notices: Arc::default(),
+            _locks: dotlock::Token::new(root),
         }))
+    }
+
+    /// Folders that are opened by [`Home::open_watched`] from now on are watched for what other programs do there; the
+    /// caller sees to it that the looks which become due are made.
+    pub fn notices(&self) -> Arc<Notices> {
+        self.notices.begin();
+        Arc::clone(&self.notices)
     }
 
     /// Memory. The home of `alice@example.org`: `ROOT/example.org/alice`. Nothing is made yet.
