@@ -32,11 +32,18 @@ pub(super) fn system(flag: &Flag) -> Option<Flags> {
     }
 }
 
-/// What a client listed, without doubles.
+/// What a client listed, without doubles. `$Forwarded` is set and cleared as both: the letter is what other Maildir programs
+/// know, the keyword what Dovecot shows.
 pub(super) fn split(flags: &[Flag]) -> (Flags, Vec<String>) {
     let (mut bits, mut keywords) = (Flags::default(), Vec::<String>::new());
     for flag in flags {
         match (system(flag), flag) {
+            (Some(f), Flag::Keyword(_)) => {
+                bits = bits.with(f);
+                if !keywords.iter().any(|k| is_forwarded(k)) {
+                    keywords.push(FORWARDED.to_owned());
+                }
+            }
             (Some(f), _) => bits = bits.with(f),
             (None, Flag::Keyword(k)) if !keywords.iter().any(|have| have.eq_ignore_ascii_case(k)) => keywords.push(k.clone()),
             _ => {}
@@ -47,13 +54,6 @@ pub(super) fn split(flags: &[Flag]) -> (Flags, Vec<String>) {
 
 fn is_forwarded(keyword: &str) -> bool {
     keyword.eq_ignore_ascii_case(FORWARDED)
-}
-
-/// Takes away a keyword of that name too, which another server may have left beside the letter.
-pub(super) fn also_keyword(flags: Flags, keywords: &mut Vec<String>, known: &[String]) {
-    if flags.has(Flags::PASSED) {
-        keywords.extend(known.iter().find(|k| is_forwarded(k)).cloned());
-    }
 }
 
 /// Messages' flags as FETCH shows them. Most messages of a folder have one of a few sets of flags: each is spelled out once.
@@ -113,7 +113,7 @@ mod tests {
     fn there_and_back() {
         let keyword = |k: &str| Flag::Keyword(k.into());
         let (bits, keywords) = split(&[Flag::Seen, keyword("$forwarded"), keyword("Work"), keyword("WORK")]);
-        assert_eq!((bits, keywords), (Flags::SEEN.with(Flags::PASSED), vec!["Work".to_owned()]));
+        assert_eq!((bits, keywords), (Flags::SEEN.with(Flags::PASSED), vec!["$Forwarded".to_owned(), "Work".to_owned()]));
         let known_keywords = ["Junk".to_owned(), "Work".to_owned(), "$Forwarded".to_owned()];
         let meta = Meta { uid: Uid(3), modseq: ModSeq(1), flags: bits, keywords: 0b110, size: 0, internal_date: 0 };
         let recent: Uids = [Uid(3)].into_iter().collect();

@@ -6,7 +6,7 @@
 //!
 //! The files: `deliver` (into `new/`), `sync` (what is on disk becomes state, with `scan`, `watch` and `enter`),
 //! `notice` (when others changed it), `flags` and `transfer` (what sessions change), `state` (messages and their history
-//! in memory), `ledger`, `uidlist` and `keywords` (Dovecot's files), `courier` (what Courier left), `home`, `layout`,
+//! in memory), `ledger`, `uidlist` and `keywords` (Dovecot's files), `courier` and `noted` (what other servers left), `home`, `layout`,
 //! `names` and `subscriptions` (folders).
 //!
 //! Locks, in this order: a folder's `disk` (a whole job; of two folders the lower address first), the UID list's
@@ -27,6 +27,7 @@ mod ledger;
 mod maildirsize;
 mod modseq;
 mod names;
+mod noted;
 mod notice;
 #[cfg(test)]
 mod notice_tests;
@@ -54,6 +55,7 @@ use std::{
 };
 
 pub use folder::Folder;
+pub use noted::Noted;
 pub use notice::{Look, Notices};
 pub use quota::{Level, Limits, Over, Quotas, Usage};
 
