@@ -275,6 +275,30 @@ pub fn stat(path: &Path) -> Result<Stat> {
     Ok(Stat { dev: m.dev(), ino: m.ino(), size: m.size(), mtime, ctime, is_dir: m.is_dir() })
 }
 
+/// Whether other machines may write to the file system below `path`, unseen by this kernel. False when that cannot be known.
+pub fn is_shared(path: &Path) -> bool {
+    /// Magic numbers of statfs(2): NFS, SMB (three), CephFS, 9P, FUSE, AFS, Coda, OCFS2, GFS2, Lustre, GPFS, BeeGFS, VirtualBox.
+    const TYPES: [i64; 15] = [
+        0x6969,
+        0x517b,
+        0xff53_4d42,
+        0xfe53_4d42,
+        0x00c3_6400,
+        0x0102_1997,
+        0x6573_5546,
+        0x5346_414f,
+        0x7375_7245,
+        0x7461_636f,
+        0x0116_1970,
+        0x0bd0_0bd0,
+        0x4750_4653,
+        0x1983_0326,
+        0x786f_4256,
+    ];
+    // As 32 bits: where the field is signed, some of them come out negative.
+    nix::sys::statfs::statfs(path).is_ok_and(|s| TYPES.contains(&(s.filesystem_type().0 & 0xffff_ffff)))
+}
+
 /// Whether this is a directory, and not a link to one.
 pub fn is_real_dir(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|m| m.is_dir())

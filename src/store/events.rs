@@ -1,6 +1,7 @@
 //! What the store says in the log.
 
 use crate::{disk, journal::Line};
+use nix::errno::Errno;
 use std::path::Path;
 
 pub(super) fn uidlist_lost(path: &Path) {
@@ -50,4 +51,15 @@ pub(super) fn wrong_size(path: &Path, named: u64, real: u64) {
 }
 pub(super) fn swept(path: &Path) {
     Line::info("store", "swept").with("path", path.display()).send();
+}
+/// What other programs do in open folders is found by looking every 15 seconds.
+pub(super) fn no_notices(e: Errno) {
+    Line::warn("store", "no-inotify").with("error", e.desc()).with("note", "fs.inotify.max_user_instances, or open files").send();
+}
+pub(super) fn not_watched(path: &Path, e: Errno) {
+    let note = if e == Errno::ENOSPC { "raise fs.inotify.max_user_watches" } else { "looked at every 15 s" };
+    Line::warn("store", "not-watched").with("path", path.display()).with("error", e.desc()).with("note", note).send();
+}
+pub(super) fn not_looked(path: &Path, e: &super::Error) {
+    Line::warn("store", "not-looked").with("path", path.display()).with("error", e).send();
 }

@@ -3,7 +3,7 @@
 use super::{
     Changes, Counts, Error, Meta, ModSeq, Result, Store, Uid,
     enter::Arrival,
-    file, ledger, lock, scan,
+    file, ledger, lock, notice, scan,
     state::State,
     summary::Book,
     sync::{Disk, Resume},
@@ -14,6 +14,7 @@ use std::{
     collections::{BTreeSet, HashSet},
     path::Path,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 /// Where it lies; changes when the folder is renamed.
@@ -40,6 +41,8 @@ pub struct Folder {
     /// Held for jobs only.
     pub(super) summaries: Mutex<Book>,
     pub(super) event: Event,
+    /// Under which it is watched.
+    pub(super) watch: Mutex<notice::Key>,
 }
 
 /// The bytes of a file, and the name it had.
@@ -71,6 +74,7 @@ impl Folder {
             ready: Mutex::default(),
             summaries: Mutex::default(),
             event: Event::new(),
+            watch: Mutex::default(),
         }
     }
     pub(super) fn dir(&self) -> Arc<Path> {
@@ -189,6 +193,10 @@ impl Folder {
         let mut state = lock(&self.state);
         let recent: BTreeSet<u32> = std::mem::take(&mut state.recent).into_iter().collect();
         state.told.extend(&recent);
+        drop(state);
+        if !recent.is_empty() {
+            self.store.notices.soon(*lock(&self.watch));
+        }
         recent.into_iter().map(Uid).collect()
     }
     /// Notified after every change (delivery, flags, expunge, other programs).
@@ -201,6 +209,15 @@ impl Folder {
         self.check()?;
         self.move_told(&mut d);
         self.take_in(&mut d, false)
+    }
+    /// Job. [`Folder::sync`], and in how much time to look again when this look leaves a doubt.
+    pub(super) fn noticed(&self) -> Result<Option<Duration>> {
+        let mut d = lock(&self.disk);
+        self.check()?;
+        self.move_told(&mut d);
+        self.take_in(&mut d, false)?;
+        let now = disk::clock();
+        Ok([&d.new, &d.cur].into_iter().filter_map(|w| w.again(now)).min())
     }
 
     /// Job. The message with CRLF line ends; `None`: not there any more.
@@ -273,6 +290,7 @@ impl Rest {
 impl Drop for Folder {
     /// Memory only: the last session may close it on the executor thread.
     fn drop(&mut self) {
+        self.store.notices.closed(*lock(&self.watch));
         let rest = self.rest();
         let dir = self.dir();
         self.store.closed(&dir, self, rest);

@@ -323,14 +323,27 @@ impl Home {
 
     /// Job. Opens (and synchronises) a folder; sessions on one folder share it.
     pub fn open(&self, name: &str) -> Result<Arc<Folder>> {
+        let folder = self.shared(name)?;
+        folder.load()?;
+        Ok(folder)
+    }
+
+    /// Job. As [`Home::open`]; until it is closed, what other programs do there is told within a second or so.
+    pub fn open_watched(&self, name: &str) -> Result<Arc<Folder>> {
+        let folder = self.shared(name)?;
+        // Before it is read, so that nothing falls between.
+        self.store.notices.watch(&folder);
+        folder.load()?;
+        Ok(folder)
+    }
+
+    fn shared(&self, name: &str) -> Result<Arc<Folder>> {
         let name = names::normalise(name)?;
         let dir = self.existing(&name)?;
         if !dir.join("tmp").is_dir() || !dir.join("cur").is_dir() {
             self.make_folder(&dir)?;
         }
-        let folder = self.store.shared(self.place(name, dir));
-        folder.load()?;
-        Ok(folder)
+        Ok(self.store.shared(self.place(name, dir)))
     }
 
     /// Job. STATUS without keeping the folder open: from memory when some session has it open, or when nothing
