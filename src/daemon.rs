@@ -3,6 +3,8 @@
 //! Order matters at the start (`ARCHITECTURE.md`): configuration and secrets, sockets, privileges, and only then
 //! the first smol call, because Landlock and no_new_privs bind only threads that start later.
 
+mod notices;
+
 use crate::{
     accounts::Accounts,
     config::{self, Config, Live, Problem},
@@ -105,7 +107,14 @@ impl Rooms {
     pub fn start(&self, ex: &Executor, listeners: Listeners) -> Vec<smol::Task<()>> {
         let mut tasks: Vec<_> = listeners.0.into_iter().map(|(port, listener)| ex.spawn(self.accept(ex.clone(), port, listener))).collect();
         tasks.push(ex.spawn(self.mta.clone().run_queue(ex.clone(), self.drain.clone())));
+        tasks.push(ex.spawn(self.watch()));
         tasks
+    }
+
+    /// Notices what other programs do in selected folders, until the daemon drains.
+    pub fn watch(&self) -> impl Future<Output = ()> + 'static + use<> {
+        let (store, drain) = (self.store.clone(), self.drain.clone());
+        async move { smol::future::or(notices::look(store), drain.wait()).await }
     }
 
     fn accept(&self, ex: Executor, port: Port, listener: TcpListener) -> impl Future<Output = ()> + 'static + use<> {

@@ -46,6 +46,9 @@ impl Error {
     pub fn is_not_found(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
     }
+    pub fn is_not_empty(&self) -> bool {
+        self.source.kind() == io::ErrorKind::DirectoryNotEmpty
+    }
     pub fn is_exists(&self) -> bool {
         self.source.kind() == io::ErrorKind::AlreadyExists
     }
@@ -338,6 +341,35 @@ fn known(m: &fs::Metadata) -> Stat {
     Stat { dev: m.dev(), ino: m.ino(), size: m.size(), mtime, ctime, is_dir: m.is_dir() }
 }
 
+/// Whether other machines may write to the file system below `path`, unseen by this kernel. False when that cannot be known.
+pub fn is_shared(path: &Path) -> bool {
+    /// Magic numbers of statfs(2): NFS, SMB (three), CephFS, 9P, FUSE, AFS, Coda, OCFS2, GFS2, Lustre, GPFS, BeeGFS, VirtualBox.
+    const TYPES: [i64; 15] = [
+        0x6969,
+        0x517b,
+        0xff53_4d42,
+        0xfe53_4d42,
+        0x00c3_6400,
+        0x0102_1997,
+        0x6573_5546,
+        0x5346_414f,
+        0x7375_7245,
+        0x7461_636f,
+        0x0116_1970,
+        0x0bd0_0bd0,
+        0x4750_4653,
+        0x1983_0326,
+        0x786f_4256,
+    ];
+    // As 32 bits: where the field is signed, some of them come out negative.
+    nix::sys::statfs::statfs(path).is_ok_and(|s| TYPES.contains(&(s.filesystem_type().0 & 0xffff_ffff)))
+}
+
+/// Whether this is a directory, and not a link to one.
+pub fn is_real_dir(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|m| m.is_dir())
+}
+
 /// The names of files and directories in a directory, in no order, without `.` and `..`; and whether each is a directory.
 /// Links count as what they lead to. What would block who reads it (pipes, devices) is left out, and so are links to nothing.
 /// What the disk will not tell about is a file: it is there, and must not count as removed.
@@ -382,14 +414,11 @@ pub fn set_modified(file: &File, path: &Path, seconds: i64) -> Result<()> {
 }
 
 /// Moves the mtime on to now, by the clock of the file system's host.
-pub fn touch(file: &File, path: &Path) -> Result<()> {
-    let now = nix::sys::time::TimeSpec::UTIME_NOW;
-    nix::sys::stat::futimens(file, &now, &now).map_err(|e| Error::new("touch", path, e.into()))
-}
-
-/// Whether the file has lost its last name.
-pub fn is_nameless(file: &File) -> bool {
-    file.metadata().is_ok_and(|m| m.nlink() == 0)
+pub fn touch(path: &Path) -> Result<()> {
+    use nix::sys::{stat, time::TimeSpec};
+    let now = TimeSpec::UTIME_NOW;
+    let flags = stat::UtimensatFlags::NoFollowSymlink;
+    stat::utimensat(nix::fcntl::AT_FDCWD, path, &now, &now, flags).map_err(|e| Error::new("touch", path, e.into()))
 }
 
 /// Nanoseconds since 1970, to compare with [`Stat::mtime`].

@@ -29,6 +29,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("limits", "Everything is bounded."),
     ("queue", "Outbound mail that could not be handed over at once."),
     ("smtp", "Conversation with other mail servers."),
+    ("pop3", "Reading mail by POP3."),
 ];
 
 pub(super) const ROUTE_TEXT: &str = "Each [[route]] sends some of the outbound mail another way than to the domain's MX. \
@@ -317,6 +318,16 @@ pub(super) const KEYS: &[Key<Config>] = &[
         slot: |c| Slot::Flag(&mut c.smtp.submission_any_from),
         text: "Let users write other addresses than their own into the From field, as resending (mutt's bounce) and list programs do. The \
                envelope sender must be theirs in any case.",
+    },
+    Key {
+        path: "pop3.uidl-format",
+        default: "\"%08Xu%08Xv\"",
+        reload: RELOAD,
+        slot: |c| Slot::Uidl(&mut c.uidl_format),
+        text: "How UIDL names a message, in the words of Dovecot's pop3_uidl_format: %u UID, %v UIDVALIDITY, %f base of the file name, %g GUID, \
+               numbers also as %Xu and %08Xu. The default is Dovecot's. Set it to what the server before this one used, \"%v-%u\" \
+               or \"UID%u-%v\" for Courier, before the first POP3 client comes: every message that gets another name is fetched again. \
+               Names that another server noted for single messages stay what they are.",
     },
 ];
 

@@ -297,6 +297,7 @@ fn blank(file: PathBuf) -> Config {
             connections: 0,
             connections_per_host: 0,
         },
+        uidl_format: super::UidlFormat::default(),
         smtp: Smtp { mx_port: 0, timeout: Duration::ZERO, submission_received_client: false, submission_any_from: false },
         routes: Vec::new(),
         subaddress: String::new(),

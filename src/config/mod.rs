@@ -11,6 +11,7 @@ mod render;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod uidl;
 mod units;
 mod value;
 
@@ -18,6 +19,7 @@ pub(crate) use load::denied;
 pub use load::{load, parse};
 pub use man::man;
 pub use render::{needs_restart, render};
+pub use uidl::UidlFormat;
 pub use units::{parse_duration, parse_size, write_size};
 pub use value::quote;
 
@@ -67,6 +69,8 @@ pub struct Config {
     pub limits: Limits,
     pub queue: Queue,
     pub smtp: Smtp,
+    /// How POP3 names messages for which no other server noted a name.
+    pub uidl_format: UidlFormat,
     pub routes: Vec<Route>,
     /// `-`, `+` … : what separates the detail of a subaddress; empty: none.
     pub subaddress: String,

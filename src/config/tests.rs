@@ -27,7 +27,7 @@ const CASES: &[(&str, &str)] = &[
         "gatepost.conf:4: limits.postmaster: is not a key of this section: write postmaster above the first [section]",
     ),
     ("[limit]\nrecipients = 1", "gatepost.conf:3: [limit]: is not a section: did you mean [limits]?"),
-    ("[sieve]\nx = 1", "gatepost.conf:3: [sieve]: is not a section: there are [listen] [tls] [dns] [limits] [queue] [smtp], and [[route]]"),
+    ("[sieve]\nx = 1", "gatepost.conf:3: [sieve]: is not a section: there are [listen] [tls] [dns] [limits] [queue] [smtp] [pop3], and [[route]]"),
     ("limits = 1", "gatepost.conf:3: limits: is a section: write [limits] and its keys below"),
     ("[user]\nx = 1", "gatepost.conf:3: user: must be a name in quotes, not a section"),
     // Types.

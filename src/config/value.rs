@@ -3,7 +3,7 @@
 //! A [`Slot`] is a field together with what may stand in it. Its faults say what was expected and what to write.
 
 use super::{
-    RouteTls,
+    RouteTls, UidlFormat,
     units::{parse_duration, parse_size, write_duration, write_size},
 };
 use crate::message::Address;
@@ -39,6 +39,7 @@ pub(super) enum Slot<'a> {
     Flag(&'a mut bool),
     Networks(&'a mut Vec<(IpAddr, u8)>),
     Tls(&'a mut RouteTls),
+    Uidl(&'a mut UidlFormat),
 }
 
 /// What is wrong with a value and where.
@@ -61,7 +62,7 @@ impl Slot<'_> {
             Self::Domains(_) => "list of domains",
             Self::Patterns(_) => "list of domains or addresses",
             Self::Address(_) => "address",
-            Self::Word(_) | Self::Log(_) | Self::Separators(_) => "string",
+            Self::Word(_) | Self::Log(_) | Self::Separators(_) | Self::Uidl(_) => "string",
             Self::Path(_) | Self::MaybePath(_) => "path",
             Self::Files(_) => "path or list of paths",
             Self::Sockets(_, None) => "address:port or list of them",
@@ -101,6 +102,7 @@ impl Slot<'_> {
             Self::Count32(f, range) => *f = number(value, &range)?,
             Self::Port(f) => *f = number(value, &(1..=65_535))? as u16,
             Self::Flag(f) => *f = value.get_ref().as_bool().ok_or_else(|| wrong(value, "true or false, without quotes"))?,
+            Self::Uidl(f) => *f = UidlFormat::parse(&string(value, "a format, \"%08Xu%08Xv\"")?).map_err(at(value))?,
             Self::Networks(f) => *f = strings(value, "a list of networks, [\"192.0.2.0/24\"]", network)?,
             Self::Tls(f) => {
                 let what = "\"may\", \"require\", \"implicit\" or \"never\"";
@@ -114,6 +116,7 @@ impl Slot<'_> {
     pub(super) fn write(&self) -> Option<String> {
         Some(match self {
             Self::Host(f) | Self::Log(f) | Self::Separators(f) => quote(f),
+            Self::Uidl(f) => quote(f.text()),
             Self::Domains(f) | Self::Patterns(f) | Self::Files(f) => list(f.iter()),
             Self::Address(f) | Self::Word(f) => quote(f.as_ref()?),
             Self::Path(f) => quote(&f.to_string_lossy()),

@@ -61,6 +61,7 @@ impl Session {
             return Ok(Done::bad("One message at a time."));
         }
         let (folder, draft) = (folder?, draft?);
+        self.appended = Some(folder.clone());
         if append.size == 0 {
             return Ok(Done::no("CANNOT", "There is no message."));
         }

@@ -1,6 +1,7 @@
 //! What the store says in the log.
 
 use crate::{disk, journal::Line};
+use nix::errno::Errno;
 use std::path::Path;
 
 pub(super) fn uidlist_lost(path: &Path) {
@@ -9,8 +10,20 @@ pub(super) fn uidlist_lost(path: &Path) {
 pub(super) fn uidlist_damaged(path: &Path, bytes: usize) {
     Line::warn("store", "uidlist-damaged").with("path", path.display()).with("bytes", bytes).send();
 }
+pub(super) fn courier_taken_over(path: &Path) {
+    Line::info("store", "courier-taken-over").with("path", path.display()).send();
+}
+pub(super) fn courier_unreadable(path: &Path) {
+    Line::error("store", "courier-unreadable").with("path", path.display()).with("result", "new UIDs, clients fetch everything anew").send();
+}
+pub(super) fn keywords_not_taken(path: &Path, e: &super::Error) {
+    Line::warn("store", "keywords-not-taken-over").with("path", path.display()).with("error", e).send();
+}
 pub(super) fn validity_changed(path: &Path, ours: u32, theirs: u32) {
     Line::error("store", "uidvalidity-changed").with("path", path.display()).with("was", ours).with("is", theirs).send();
+}
+pub(super) fn too_many_folders(maildir: &Path) {
+    Line::error("store", "too-many-folders").with("path", maildir.display()).with("result", "some are not shown").send();
 }
 pub(super) fn modseq_not_stored(e: &disk::Error) {
     Line::warn("store", "modseq-not-stored").with("error", e).send();
@@ -34,4 +47,15 @@ pub(super) fn wrong_size(path: &Path, named: u64, real: u64) {
 }
 pub(super) fn swept(path: &Path) {
     Line::info("store", "swept").with("path", path.display()).send();
+}
+/// What other programs do in open folders is found by looking every 15 seconds.
+pub(super) fn no_notices(e: Errno) {
+    Line::warn("store", "no-inotify").with("error", e.desc()).with("note", "fs.inotify.max_user_instances, or open files").send();
+}
+pub(super) fn not_watched(path: &Path, e: Errno) {
+    let note = if e == Errno::ENOSPC { "raise fs.inotify.max_user_watches" } else { "looked at every 15 s" };
+    Line::warn("store", "not-watched").with("path", path.display()).with("error", e.desc()).with("note", note).send();
+}
+pub(super) fn not_looked(path: &Path, e: &super::Error) {
+    Line::warn("store", "not-looked").with("path", path.display()).with("error", e).send();
 }

@@ -4,13 +4,15 @@
 //! others only look at memory and may be called on the executor thread (no lock is ever held across I/O there).
 //! Knows no wire syntax, no async, no config files. The invariants of the disk layout stand in ARCHITECTURE.md.
 //!
-//! The files: `deliver` (into `new/`), `sync` (what is on disk becomes state, with `scan`, `watch` and `enter`), `flags` and
-//! `transfer` (what sessions change), `state` (messages and their history in memory), `ledger`, `uidlist` and
-//! `keywords` (Dovecot's files), `home`, `names` and `subscriptions` (folders).
+//! The files: `deliver` (into `new/`), `sync` (what is on disk becomes state, with `scan`, `watch` and `enter`),
+//! `notice` (when others changed it), `flags` and `transfer` (what sessions change), `state` (messages and their history
+//! in memory), `ledger`, `uidlist` and `keywords` (Dovecot's files), `courier` and `noted` (what other servers left), `home`, `layout`,
+//! `names` and `subscriptions` (folders).
 //!
 //! Locks, in this order: a folder's `disk` (a whole job; of two folders the lower address first), the UID list's
 //! dotlock (other programs), then those for memory only (`state`, `place`, `under_way`, the store's maps).
 
+mod courier;
 mod deliver;
 mod dotlock;
 mod enter;
@@ -20,9 +22,15 @@ mod flags;
 mod folder;
 mod home;
 mod keywords;
+mod layout;
 mod ledger;
 mod modseq;
 mod names;
+mod noted;
+mod notice;
+#[cfg(test)]
+mod notice_tests;
+mod packed;
 mod scan;
 #[cfg(test)]
 mod scratch;
@@ -45,6 +53,8 @@ use std::{
 };
 
 pub use folder::Folder;
+pub use noted::Noted;
+pub use notice::{Look, Notices};
 
 /// RFC 9051 §2.3.1.1: never reused in a folder, strictly ascending.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -179,6 +189,8 @@ pub struct Store {
     /// What is remembered of others; bounded.
     rests: Mutex<HashMap<PathBuf, folder::Rest>>,
     summaries: Mutex<summary::Cache>,
+    notices: Arc<Notices>,
+    _locks: dotlock::Token,
 }
 
 /// Closed folders that are remembered, some 200 bytes each.
@@ -200,7 +212,16 @@ impl Store {
             open: Mutex::default(),
             rests: Mutex::default(),
             summaries: Mutex::default(),
+            notices: Arc::default(),
+            _locks: dotlock::Token::new(root),
         }))
+    }
+
+    /// Folders that are opened by [`Home::open_watched`] from now on are watched for what other programs do there; the
+    /// caller sees to it that the looks which become due are made.
+    pub fn notices(&self) -> Arc<Notices> {
+        self.notices.begin();
+        Arc::clone(&self.notices)
     }
 
     /// Memory. The home of `alice@example.org`: `ROOT/example.org/alice`. Nothing is made yet.
