@@ -42,7 +42,8 @@ impl Session {
         // A client that waits hears of a missing folder before it sends megabytes.
         let home = self.home()?;
         let name = append.folder.clone();
-        let folder = match job(move || home.open(&name)).await {
+        let size = append.size;
+        let folder = match job(move || home.open(&name).and_then(|folder| folder.room(size).map(|()| folder))).await {
             Ok(folder) => Ok(folder),
             Err(e @ Error::Disk(_)) => Err(self.failed(&e)),
             Err(e) => Err(refusal::no_destination(&e)),

@@ -24,6 +24,7 @@ mod home;
 mod keywords;
 mod layout;
 mod ledger;
+mod maildirsize;
 mod modseq;
 mod names;
 mod noted;
@@ -31,6 +32,7 @@ mod notice;
 #[cfg(test)]
 mod notice_tests;
 mod packed;
+mod quota;
 mod scan;
 #[cfg(test)]
 mod scratch;
@@ -47,14 +49,15 @@ mod watch;
 
 use crate::disk::{self, Draft};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
 
 pub use folder::Folder;
 pub use noted::Noted;
 pub use notice::{Look, Notices};
+pub use quota::{Level, Limits, Over, Quotas, Usage};
 
 /// RFC 9051 §2.3.1.1: never reused in a folder, strictly ascending.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -71,8 +74,10 @@ pub enum Error {
     Exists(String),
     /// A name that cannot be a folder; the text says why.
     BadName(String),
-    /// Disk or quota full: 452 4.2.2 / NO [OVERQUOTA].
+    /// The disk is full: 452 4.3.1 / NO [OVERQUOTA].
     Full,
+    /// The account is full: 452 4.2.2 or 552 5.2.2 / NO [OVERQUOTA].
+    OverQuota(Over),
     Disk(disk::Error),
 }
 
@@ -88,6 +93,8 @@ impl std::fmt::Display for Error {
             Self::Exists(n) => write!(f, "folder exists already: {n}"),
             Self::BadName(why) => f.write_str(why),
             Self::Full => f.write_str("the disk is full"),
+            Self::OverQuota(over) if over.never => f.write_str("larger than all that the account may keep"),
+            Self::OverQuota(_) => f.write_str("the account is over its quota"),
             Self::Disk(e) => e.fmt(f),
         }
     }
@@ -189,6 +196,9 @@ pub struct Store {
     /// What is remembered of others; bounded.
     rests: Mutex<HashMap<PathBuf, folder::Rest>>,
     summaries: Mutex<summary::Cache>,
+    quotas: OnceLock<Box<dyn Quotas>>,
+    /// Homes with limits in which other programs were seen, by `Maildir/`; bounded.
+    touched: Mutex<HashSet<Arc<Path>>>,
     notices: Arc<Notices>,
     _locks: dotlock::Token,
 }
@@ -212,6 +222,8 @@ impl Store {
             open: Mutex::default(),
             rests: Mutex::default(),
             summaries: Mutex::default(),
+            quotas: OnceLock::new(),
+            touched: Mutex::default(),
             notices: Arc::default(),
             _locks: dotlock::Token::new(root),
         }))
@@ -234,7 +246,7 @@ impl Store {
             return Err(bad());
         }
         let maildir = self.root.join(domain).join(local).join("Maildir");
-        Ok(Home { store: Arc::clone(self), maildir: maildir.into() })
+        Ok(Home { store: Arc::clone(self), account: account.into(), maildir: maildir.into() })
     }
 
     /// The one copy of a folder's state, not loaded yet when nobody had it open.
@@ -305,6 +317,7 @@ pub struct Listed {
 #[derive(Clone)]
 pub struct Home {
     store: Arc<Store>,
+    account: Arc<str>,
     maildir: Arc<Path>,
 }
 
