@@ -6,7 +6,7 @@
 use crate::{
     accounts::Accounts,
     config::{self, Config, Live, Problem},
-    control,
+    control, disk,
     dns::{self, Dns},
     imapd,
     journal::Line,
@@ -283,6 +283,8 @@ pub fn run(mut config: Config) -> Result<(), String> {
     let listeners = Listeners::bind(&config)?;
     // Everybody may reach submit.sock; what is below state is its user's alone.
     os::own_directories(config.user.as_deref(), &[(&config.state, 0o750), (&config.run, 0o755)])?;
+    // Its file is out of reach from here on.
+    let _ = disk::boot_id();
     let report = os::confine(&confinement(&config))?;
     log_confined(&report);
     fit(&mut config, report.files);

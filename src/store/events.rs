@@ -15,6 +15,12 @@ pub(super) fn validity_changed(path: &Path, ours: u32, theirs: u32) {
 pub(super) fn modseq_not_stored(e: &disk::Error) {
     Line::warn("store", "modseq-not-stored").with("error", e).send();
 }
+pub(super) fn log_not_written(e: &disk::Error) {
+    Line::warn("store", "log-not-written").with("error", e).with("result", "after a restart more counts as changed").send();
+}
+pub(super) fn log_damaged(path: &Path, bytes: u64) {
+    Line::warn("store", "log-damaged").with("path", path.display()).with("bytes", bytes).with("result", "more counts as changed").send();
+}
 pub(super) fn summary_not_stored(e: &disk::Error) {
     Line::debug("store", "summary-not-stored").with("error", e).send();
 }

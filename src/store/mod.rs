@@ -21,6 +21,7 @@ mod folder;
 mod home;
 mod keywords;
 mod ledger;
+mod log;
 mod modseq;
 mod names;
 mod scan;
