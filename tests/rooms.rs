@@ -82,13 +82,14 @@ fn sources() -> Vec<Source> {
         .collect()
 }
 
-/// A file that is there under `#[cfg(test)]` only.
+/// A file that is there under `#[cfg(test)]` only, or that belongs to one.
 fn is_for_tests(file: &Path) -> bool {
     let Some(stem) = file.file_stem().map(|s| s.to_string_lossy().into_owned()) else { return false };
     let dir = file.parent().expect("in a folder");
-    let owner = [dir.join("mod.rs"), dir.with_extension("rs")].into_iter().find(|f| f.exists());
-    let text = owner.map(|f| fs::read_to_string(f).expect("a source file is UTF-8")).unwrap_or_default();
+    let Some(owner) = [dir.join("mod.rs"), dir.with_extension("rs")].into_iter().find(|f| f.exists() && f != file) else { return false };
+    let text = fs::read_to_string(&owner).expect("a source file is UTF-8");
     ["mod", "pub mod", "pub(crate) mod", "pub(super) mod"].iter().any(|m| text.contains(&format!("#[cfg(test)]\n{m} {stem};")))
+        || is_for_tests(&owner)
 }
 
 /// Blanks out comments and what is inside of string and character literals.

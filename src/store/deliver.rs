@@ -174,7 +174,6 @@ impl Folder {
             keywords: 0,
             size: message.vsize,
             date: message.date,
-            fields: None,
             learned: false,
         });
         let mut d = lock(&self.disk);

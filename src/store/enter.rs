@@ -26,7 +26,6 @@ pub(super) struct Arrival {
     pub keywords: u64,
     pub size: u64,
     pub date: i64,
-    pub fields: Option<Box<[u8]>>,
     /// Neither its name nor the list said what is known of it: the file did.
     pub learned: bool,
 }
@@ -90,11 +89,10 @@ impl Folder {
             self.mark_gone();
             return Err(Error::NotFound(self.name()));
         }
-        let fields: Vec<_> = arrivals.iter_mut().map(|a| a.fields.take()).collect();
         if let Some(held) = held {
-            let entries = messages.iter().zip(&fields).map(|(message, f)| Entry { uid: message.uid, fields: f.as_deref(), message });
+            let entries: Vec<_> = messages.iter().map(|message| Entry { uid: message.uid, message }).collect();
             let live = lock(&self.state).messages.len();
-            d.ledger.record(&dir, held, next, &entries.collect::<Vec<_>>(), live, |line| self.each(&mut |e| line(e)))?;
+            d.ledger.record(&dir, held, next, &entries, live, |line| self.each(&mut |e| line(e)))?;
         }
         d.next = next;
         if d.loaded {
@@ -104,13 +102,10 @@ impl Folder {
         let mut state = lock(&self.state);
         let modseq = if d.loaded { state.step() } else { state.modseq };
         state.forget_counts();
-        for ((m, a), fields) in messages.into_iter().zip(&arrivals).zip(fields) {
+        for (m, a) in messages.into_iter().zip(&arrivals) {
             keywords::cover(&mut state.keywords, m.keywords);
             if a.recent {
                 state.recent.push(m.uid);
-            }
-            if let Some(f) = fields {
-                state.fields.insert(m.uid, f);
             }
             state.arrive(m, modseq);
         }
@@ -142,7 +137,7 @@ impl Folder {
             let state = lock(&self.state);
             let Some(step) = state.messages.get(from..).filter(|s| !s.is_empty()) else { return };
             for message in step.iter().take(STEP) {
-                line(Entry { uid: message.uid, fields: state.fields.get(&message.uid).map(|f| &**f), message });
+                line(Entry { uid: message.uid, message });
             }
             from += STEP;
         }
@@ -171,7 +166,7 @@ pub(super) fn arrival(dir: &Path, f: Found, known: Option<Known>, high: Option<&
     let path = scan::path(dir, f.is_new, &f.name);
     let (flags, letters) = file::flags(&f.name);
     let (size, vsize) = file::sizes(&f.name);
-    let (date, fields, uid, recorded) = known.map_or((None, None, None, None), |k| (k.date, k.fields, Some(k.uid), k.vsize));
+    let (date, uid, recorded) = known.map_or((None, None, None), |k| (k.date, Some(k.uid), k.vsize));
     let mut learned = false;
     let size = match vsize.or(recorded) {
         Some(n) => n,
@@ -203,7 +198,7 @@ pub(super) fn arrival(dir: &Path, f: Found, known: Option<Known>, high: Option<&
         },
     };
     let keywords = u64::from(letters) | high.and_then(|h| h.get(file::base(&f.name)).copied()).unwrap_or(0);
-    Some(Arrival { uid, recent: f.is_new, name: f.name, is_new: f.is_new, flags, keywords, size, date, fields, learned })
+    Some(Arrival { uid, recent: f.is_new, name: f.name, is_new: f.is_new, flags, keywords, size, date, learned })
 }
 
 /// The size with CRLF line ends, read in bounded pieces.

@@ -9,6 +9,15 @@ pub(super) fn uidlist_lost(path: &Path) {
 pub(super) fn uidlist_damaged(path: &Path, bytes: usize) {
     Line::warn("store", "uidlist-damaged").with("path", path.display()).with("bytes", bytes).send();
 }
+pub(super) fn courier_taken_over(path: &Path) {
+    Line::info("store", "courier-taken-over").with("path", path.display()).send();
+}
+pub(super) fn courier_unreadable(path: &Path) {
+    Line::error("store", "courier-unreadable").with("path", path.display()).with("result", "new UIDs, clients fetch everything anew").send();
+}
+pub(super) fn keywords_not_taken(path: &Path, e: &super::Error) {
+    Line::warn("store", "keywords-not-taken-over").with("path", path.display()).with("error", e).send();
+}
 pub(super) fn validity_changed(path: &Path, ours: u32, theirs: u32) {
     Line::error("store", "uidvalidity-changed").with("path", path.display()).with("was", ours).with("is", theirs).send();
 }

@@ -13,7 +13,7 @@ use crate::disk::{self, Stat};
 use std::{collections::HashMap, fmt::Write as _, path::Path};
 
 pub(super) const LETTERS: u64 = (1 << 26) - 1;
-const MAX: usize = 64;
+pub(super) const MAX: usize = 64;
 const DOVECOT: &str = "dovecot-keywords";
 const OURS: &str = "gatepost-keywords";
 
@@ -77,7 +77,7 @@ impl Files {
             if names.len() == MAX {
                 return Err(Error::BadName(format!("more than {MAX} keywords in one folder")));
             }
-            if name.is_empty() || name.len() > 255 || name.bytes().any(|b| b <= b' ' || b == 0x7f) {
+            if !is_keyword(name) {
                 return Err(Error::BadName("not a keyword".to_owned()));
             }
             names.push(name.clone());
@@ -158,6 +158,11 @@ impl Files {
 /// Keywords are one without regard to case (RFC 9051 §2.3.2).
 pub(super) fn find(names: &[String], name: &str) -> Option<usize> {
     names.iter().position(|n| n.eq_ignore_ascii_case(name))
+}
+
+/// What can stand in a line of the files.
+pub(super) fn is_keyword(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 255 && !name.bytes().any(|b| b <= b' ' || b == 0x7f)
 }
 
 /// Takes over names from the disk; an index never loses its name while a folder is open.

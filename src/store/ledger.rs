@@ -4,15 +4,14 @@
 //! what a power cut takes away is numbered anew above `N`, and no UID is ever given twice. Everybody who reads the
 //! file goes on at `N` or above, be it Dovecot or a second daemon on a shared file system.
 
-use super::{Result, dotlock::Dotlock, events, state::Message, uidlist};
+use super::{Result, courier, dotlock::Dotlock, events, state::Message, uidlist};
 use crate::disk::{self, Stat};
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
 };
 
 pub(super) const NAME: &str = "dovecot-uidlist";
-const COURIER: &str = "courierimapuiddb";
 /// Some two million messages.
 const LIST_MAX: u64 = 256 << 20;
 
@@ -29,6 +28,8 @@ pub(super) struct Ledger {
     lines: usize,
     /// There is something in the file that must not be appended to, or no file at all.
     rewrite: bool,
+    /// Records of the file are known to have no extension fields that others gave them.
+    plain: bool,
 }
 
 /// What the list says of a file that we did not know yet.
@@ -36,9 +37,12 @@ pub(super) struct Known {
     pub uid: u32,
     pub vsize: Option<u64>,
     pub date: Option<i64>,
-    pub fields: Option<Box<[u8]>>,
 }
 pub(super) type Records = HashMap<Box<[u8]>, Known>;
+
+/// Extension fields by UID, without those that we make ourselves. They stay in the file: only POP3 and a list written
+/// anew want them, and most lists have none.
+pub(super) type Fields = BTreeMap<u32, Box<[u8]>>;
 
 pub(super) struct Fresh {
     pub records: Records,
@@ -48,7 +52,6 @@ pub(super) struct Fresh {
 /// A message as it goes into the list.
 pub(super) struct Entry<'a> {
     pub uid: u32,
-    pub fields: Option<&'a [u8]>,
     pub message: &'a Message,
 }
 
@@ -73,18 +76,22 @@ impl Ledger {
     }
 
     /// `None` when nobody else wrote it since we last looked. `new_validity` is asked for when there is no usable list.
-    pub(super) fn refresh(&mut self, dir: &Path, new_validity: impl FnOnce() -> Result<u32>) -> Result<Option<Fresh>> {
+    pub(super) fn refresh(&mut self, dir: &Path, new_validity: impl Fn() -> Result<u32>) -> Result<Option<Fresh>> {
         let stamp = Self::stat(dir)?;
         if stamp.is_some() && stamp == self.stamp {
             return Ok(None);
         }
+        if stamp.is_none() && self.header.validity == 0 && courier::take_over(dir, &new_validity)? {
+            return self.refresh_from(dir, Self::stat(dir)?, new_validity);
+        }
+        self.refresh_from(dir, stamp, new_validity)
+    }
+
+    fn refresh_from(&mut self, dir: &Path, stamp: Option<Stat>, new_validity: impl Fn() -> Result<u32>) -> Result<Option<Fresh>> {
         let path = dir.join(NAME);
-        let (text, ours) = match read(&path)? {
-            Some(text) => (Some(text), true),
-            None => (read(&dir.join(COURIER))?, false),
-        };
+        let text = read(&path)?;
         let Some(parsed) = text.as_deref().and_then(uidlist::parse) else {
-            if ours {
+            if text.is_some() {
                 events::uidlist_lost(&path);
             }
             if self.header.validity != 0 {
@@ -95,23 +102,34 @@ impl Ledger {
             }
             let other = format!(" G{:016x}{:016x}", disk::unique(), disk::unique()).into_bytes();
             self.header = uidlist::Header { validity: new_validity()?, next: 1, other };
-            (self.stamp, self.lines, self.rewrite) = (None, 0, true);
+            (self.stamp, self.lines, self.rewrite, self.plain) = (None, 0, true, true);
             return Ok(Some(Fresh { records: Records::new(), next: 1 }));
         };
         if parsed.damaged > 0 {
             events::uidlist_damaged(&path, parsed.damaged);
         }
-        self.rewrite = !ours || parsed.damaged > 0 || parsed.version != 3;
-        self.stamp = if ours { stamp } else { None };
+        self.rewrite = parsed.damaged > 0 || parsed.version != 3;
+        self.stamp = stamp;
+        self.plain = parsed.records.iter().all(|r| uidlist::foreign_fields(r.fields).is_none());
         self.lines = parsed.records.len();
         let next = parsed.next();
         let mut records = Records::with_capacity(parsed.records.len());
         for r in &parsed.records {
-            let known = Known { uid: r.uid, vsize: r.vsize, date: r.date, fields: uidlist::foreign_fields(r.fields) };
+            let known = Known { uid: r.uid, vsize: r.vsize, date: r.date };
             records.insert(r.base.into(), known);
         }
         self.header = parsed.header;
         Ok(Some(Fresh { records, next }))
+    }
+
+    /// The extension fields in the file, which is read for that unless it is known to have none.
+    pub(super) fn fields(&self, dir: &Path) -> Result<Fields> {
+        if self.plain {
+            return Ok(Fields::new());
+        }
+        let text = read(&dir.join(NAME))?.unwrap_or_default();
+        let Some(parsed) = uidlist::parse(&text).filter(|p| p.header.validity == self.header.validity) else { return Ok(Fields::new()) };
+        Ok(parsed.records.iter().filter_map(|r| Some((r.uid, uidlist::foreign_fields(r.fields)?))).collect())
     }
 
     /// The next [`Ledger::record`] writes the list anew.
@@ -140,21 +158,24 @@ impl Ledger {
         let crowded = self.lines > 2 * live + 1000;
         if self.rewrite || self.stamp.is_none() || next > self.header.next || crowded {
             let mut header = self.header.clone();
+            let fields = self.fields(dir)?;
             header.next = next.max(header.next).saturating_add(if new.is_empty() { 0 } else { lease(live) });
             let (mut text, mut lines) = (Vec::new(), 0);
             uidlist::write_header(&mut text, &header);
             let mut line = |e: Entry<'_>| {
-                uidlist::write_record(&mut text, e.uid, e.fields, &e.message.name, e.message.size, e.message.date);
+                let fields = fields.get(&e.uid).map(|f| &**f);
+                uidlist::write_record(&mut text, e.uid, fields, &e.message.name, e.message.size, e.message.date);
                 lines += 1;
             };
             all(&mut line);
             new.iter().for_each(|e| line(Entry { ..*e }));
             disk::replace(&path, &text, 0o600)?;
+            self.plain = fields.is_empty();
             (self.header, self.lines, self.rewrite) = (header, lines, false);
         } else if !new.is_empty() {
             let mut text = Vec::new();
             for e in new {
-                uidlist::write_record(&mut text, e.uid, e.fields, &e.message.name, e.message.size, e.message.date);
+                uidlist::write_record(&mut text, e.uid, None, &e.message.name, e.message.size, e.message.date);
             }
             let mut f = disk::append(&path, 0o600)?;
             let len = self.stamp.map_or(0, |s| s.size);

@@ -6,11 +6,13 @@
 //!
 //! The files: `deliver` (into `new/`), `sync` (what is on disk becomes state, with `scan`, `watch` and `enter`), `flags` and
 //! `transfer` (what sessions change), `state` (messages and their history in memory), `ledger`, `uidlist` and
-//! `keywords` (Dovecot's files), `home`, `names` and `subscriptions` (folders).
+//! `keywords` (Dovecot's files), `home`, `names` and `subscriptions` (folders),
+//! `courier` (what Courier left).
 //!
 //! Locks, in this order: a folder's `disk` (a whole job; of two folders the lower address first), the UID list's
 //! dotlock (other programs), then those for memory only (`state`, `place`, `under_way`, the store's maps).
 
+mod courier;
 mod deliver;
 mod dotlock;
 mod enter;

@@ -3,7 +3,7 @@
 //! Only the holder of the folder's disk lock changes this; sessions look at it under a short lock of its own.
 
 use super::{Changes, Counts, Flags, KeywordBits, Meta, ModSeq, Uid};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 /// 64 bytes, and the file name.
 pub(super) struct Message {
@@ -36,8 +36,6 @@ pub(super) struct State {
     /// The highest mod-sequence given.
     pub modseq: u64,
     pub keywords: Vec<String>,
-    /// Extension fields of the UID list that are not ours.
-    pub fields: BTreeMap<u32, Box<[u8]>>,
     /// Came to `new/` (or was brought by us) and told to nobody yet.
     pub recent: Vec<u32>,
     /// Told as \Recent, still in `new/`.
@@ -100,7 +98,6 @@ impl State {
         }
         self.recent.retain(|u| uids.binary_search(u).is_err());
         for uid in uids {
-            self.fields.remove(uid);
             match self.expunged.back_mut() {
                 // Neighbours in one batch are one range.
                 Some((m, _, last)) if *m == modseq && last.checked_add(1) == Some(*uid) => *last = *uid,

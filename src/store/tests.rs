@@ -9,6 +9,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+mod takeover;
+
 struct World {
     dir: scratch::Dir,
     store: Arc<Store>,

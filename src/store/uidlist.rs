@@ -8,8 +8,12 @@
 //! its value), and behind ` :` the base of the file name. Unknown fields are kept. Version 1, which Courier's
 //! `courierimapuiddb` shares, is read: `1 VALIDITY NEXT` and `UID NAME`.
 //!
+//! Fields of Dovecot's: `W` and `S` sizes, `P` what POP3 says in UIDL (alone: the base of the name), `O` the place in
+//! POP3's order, `G` a GUID. Ours: `D`, the internal date of a file whose name does not have it.
+//!
 //! Dovecot appends records without touching the header, and so do we; the next UID is the greater of `N` and the
-//! last record's plus one. Fields of ours: `D`, the internal date of a file whose name does not have it.
+//! last record's plus one. Whoever mixed the lines up lost nothing: they are sorted. Where two files claim one UID, nobody
+//! knows which of them clients saw under it, and neither keeps it.
 
 use super::file;
 
@@ -48,6 +52,26 @@ impl Parsed<'_> {
         let last = self.records.last().map_or(0, |r| r.uid);
         self.header.next.max(last.saturating_add(1)).saturating_add(u32::try_from(self.damaged).unwrap_or(u32::MAX))
     }
+
+    fn sort(&mut self) {
+        if self.records.is_sorted_by(|a, b| a.uid < b.uid) {
+            return;
+        }
+        self.records.sort_by_key(|r| r.uid);
+        let last = self.records.last().map_or(0, |r| r.uid);
+        let before = self.records.len();
+        let mut sorted = Vec::with_capacity(before);
+        for same in self.records.chunk_by(|a, b| a.uid == b.uid) {
+            // A line that stands there twice says nothing new.
+            if let Some(first) = same.first().filter(|first| same.iter().all(|r| r.base == first.base)) {
+                sorted.push(*first);
+            }
+        }
+        // What was dropped at the end counts as given out.
+        self.header.next = self.header.next.max(last.saturating_add(1));
+        self.damaged += 1.max(before - sorted.len());
+        self.records = sorted;
+    }
 }
 
 /// Above this there is no room left to count; such a file is damaged, or its folder needs a new UIDVALIDITY anyway.
@@ -67,13 +91,13 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Parsed<'_>> {
             Some(end) => (Some(&rest[..end]), &rest[end + 1..]),
             None => (None, &rest[rest.len()..]),
         };
-        let last = parsed.records.last().map_or(0, |r| r.uid);
-        match line.and_then(|l| parse_record(bare_line(l), version)).filter(|r| r.uid > last && r.uid < MAX_NEXT) {
+        match line.and_then(|l| parse_record(bare_line(l), version)).filter(|r| r.uid > 0 && r.uid < MAX_NEXT) {
             Some(record) => parsed.records.push(record),
             None => parsed.damaged += rest.len() - after.len(),
         }
         rest = after;
     }
+    parsed.sort();
     (parsed.next() < MAX_NEXT).then_some(parsed)
 }
 
@@ -111,7 +135,7 @@ fn parse_header(line: &[u8]) -> Option<(Header, u8)> {
 fn parse_record(line: &[u8], version: u8) -> Option<Record<'_>> {
     let space = memchr::memchr(b' ', line)?;
     let uid = number(&line[..space])?;
-    let rest = &line[space + 1..];
+    let rest = line[space..].trim_ascii_start();
     let mut record = Record { uid, vsize: None, date: None, fields: b"", base: b"" };
     if version == 1 {
         record.base = file::base(rest);
@@ -119,21 +143,22 @@ fn parse_record(line: &[u8], version: u8) -> Option<Record<'_>> {
         let colon = if rest.first() == Some(&b':') { 0 } else { memchr::memmem::find(rest, b" :")? + 1 };
         record.fields = rest[..colon].trim_ascii();
         record.base = file::base(&rest[colon + 1..]);
-        for field in record.fields.split(|b| *b == b' ') {
-            match field {
-                [b'W', n @ ..] => record.vsize = number(n).filter(|n| *n <= file::MAX_SIZE),
-                [b'D', n @ ..] => record.date = number(n),
-                _ => {}
-            }
-        }
+        record.vsize = field(record.fields, b'W').and_then(number).filter(|n| *n <= file::MAX_SIZE);
+        record.date = field(record.fields, b'D').and_then(number);
     }
     let usable = !record.base.is_empty() && !record.base.iter().any(|b| matches!(b, 0 | b'/' | b'\n'));
     usable.then_some(record)
 }
 
-/// Fields that we do not make out of what we know of the message: all but `W` and `D`.
+/// The value of an extension field; empty when its letter stands alone.
+pub(super) fn field(fields: &[u8], letter: u8) -> Option<&[u8]> {
+    fields.split(|b| *b == b' ').find_map(|f| f.split_first().filter(|(l, _)| **l == letter).map(|(_, value)| value))
+}
+
+/// Fields that we do not make out of what we know of the message: all but `W` and `D`, and what Dovecot would not read.
 pub(super) fn foreign_fields(fields: &[u8]) -> Option<Box<[u8]>> {
-    let kept: Vec<&[u8]> = fields.split(|b| *b == b' ').filter(|f| !f.is_empty() && !matches!(f[0], b'W' | b'D')).collect();
+    let is_kept = |f: &&[u8]| f.first().is_some_and(|letter| letter.is_ascii_uppercase() && !matches!(letter, b'W' | b'D'));
+    let kept: Vec<&[u8]> = fields.split(|b| *b == b' ').filter(is_kept).collect();
     (!kept.is_empty()).then(|| kept.join(&b' ').into())
 }
 
@@ -206,7 +231,13 @@ mod tests {
             ("3 Vx N5\n", None),
             ("1 7 5\n3 a.b.c\n4 a.b.d:2,S\n", Some((2, 5))),
             ("3 V1 N5\n1 :a\n2 :b", Some((1, 9))), // the last line may be half of another name
-            ("3 V1 N5\n1 :a\n1 :b\n7 :c\n", Some((2, 13))),
+            ("3 V1 N5\n1 :a\n1 :b\n7 :c\n", Some((1, 10))),
+            ("3 V1 N5\n7 :c\n1 :a\n3 W2 :b\n", Some((3, 9))),
+            ("3 V1 N5\n7 :c\n1 :a\n7 :c\n", Some((2, 9))),
+            ("3 V1 N5\n1 :a\n9 :c\n9 :b\n", Some((1, 12))),
+            ("3 V1 N5\n1   W2  P  :a\n", Some((1, 5))),
+            ("3 V1 N5\n0 :a\n", Some((0, 10))),
+            ("1 7 5\n4 d\n3 c e\n", Some((2, 6))),
             ("3 V1 N5\n1 :a\n\0\0\0\0", Some((1, 9))),
             ("3 V1 N5\n1 :a/b\n", Some((0, 12))),
             ("3 V1 N5\n99999999999 :a\n", Some((0, 20))),
