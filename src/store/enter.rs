@@ -8,12 +8,12 @@ use super::{
     ledger::{self, Entry, Known, Records},
     lock,
     scan::{self, Found, Scope},
-    state::Message,
+    state::Fresh,
     sync::{Disk, STEP},
     uidlist,
 };
 use crate::disk;
-use std::{io::Read, path::Path};
+use std::{collections::HashMap, io::Read, path::Path};
 
 /// A message that has no place in the state yet.
 pub(super) struct Arrival {
@@ -75,14 +75,10 @@ impl Folder {
         arrivals.sort_by_key(|a| a.uid);
         let mut next = d.next.max(1);
         let mut uids = Vec::with_capacity(arrivals.len());
-        let mut messages = Vec::with_capacity(arrivals.len());
-        for a in &mut arrivals {
+        for a in &arrivals {
             let uid = a.uid.unwrap_or(next);
             next = next.max(uid.saturating_add(1));
             uids.push(uid);
-            let name = std::mem::take(&mut a.name);
-            let (flags, keywords) = (a.flags, a.keywords);
-            messages.push(Message { uid, flags, is_new: a.is_new, keywords, modseq: 0, arrived: 0, size: a.size, date: a.date, name });
         }
         if next > uidlist::MAX_NEXT {
             // Whoever opens it next gives it a new UIDVALIDITY.
@@ -90,9 +86,9 @@ impl Folder {
             return Err(Error::NotFound(self.name()));
         }
         if let Some(held) = held {
-            let entries: Vec<_> = messages.iter().map(|message| Entry { uid: message.uid, message }).collect();
-            let live = lock(&self.state).messages.len();
-            d.ledger.record(&dir, held, next, &entries, live, |line| self.each(&mut |e| line(e)))?;
+            let entries = arrivals.iter().zip(&uids).map(|(a, uid)| Entry { uid: *uid, name: &a.name, size: a.size, date: a.date });
+            let live = lock(&self.state).messages().len();
+            d.ledger.record(&dir, held, next, &entries.collect::<Vec<_>>(), live, |line| self.each(&mut |e| line(e)))?;
         }
         d.next = next;
         if d.loaded {
@@ -101,13 +97,14 @@ impl Folder {
         }
         let mut state = lock(&self.state);
         let modseq = if d.loaded { state.step() } else { state.modseq };
-        state.forget_counts();
-        for (m, a) in messages.into_iter().zip(&arrivals) {
-            keywords::cover(&mut state.keywords, m.keywords);
+        state.expect(arrivals.len());
+        for (a, uid) in arrivals.into_iter().zip(uids.iter().copied()) {
+            keywords::cover(&mut state.keywords, a.keywords);
             if a.recent {
-                state.recent.push(m.uid);
+                state.recent.push(uid);
             }
-            state.arrive(m, modseq);
+            let (flags, is_new, keywords, size, date) = (a.flags, a.is_new, a.keywords, a.size, a.date);
+            state.arrive(&Fresh { uid, flags, is_new, keywords, size, date, name: &a.name }, modseq);
         }
         state.next = state.next.max(next);
         drop(state);
@@ -124,7 +121,7 @@ impl Folder {
             return;
         }
         d.ledger.write_anew();
-        let live = lock(&self.state).messages.len();
+        let live = lock(&self.state).messages().len();
         if let Err(e) = d.ledger.record(dir, held, d.next.max(1), &[], live, |line| self.each(line)) {
             events::not_taken_in(dir, 0, &e);
         }
@@ -132,12 +129,13 @@ impl Folder {
 
     /// Every message as a line of the UID list, ascending.
     fn each(&self, line: &mut dyn FnMut(Entry<'_>)) {
-        let mut from = 0;
+        let (mut from, mut name) = (0, Vec::new());
         loop {
             let state = lock(&self.state);
-            let Some(step) = state.messages.get(from..).filter(|s| !s.is_empty()) else { return };
-            for message in step.iter().take(STEP) {
-                line(Entry { uid: message.uid, message });
+            let Some(step) = state.messages().get(from..).filter(|s| !s.is_empty()) else { return };
+            for m in step.iter().take(STEP) {
+                state.name_into(m, &mut name);
+                line(Entry { uid: m.uid(), name: &name, size: m.size(), date: m.date() });
             }
             from += STEP;
         }
@@ -152,11 +150,14 @@ impl Folder {
         }
         // Somebody else gave UIDs since: theirs, below ours, have to be taken in first; ours come along with them.
         let names: Vec<Box<[u8]>> = arrivals.iter().map(|a| file::base(&a.name).into()).collect();
+        let floor = lock(&self.state).next;
         let mut records = Records::new();
         self.refresh(d, &dir, &mut records)?;
         self.take_in_all(d, &dir, Scope::All, records, Some(&held))?;
         let state = lock(&self.state);
-        let uids = names.iter().filter_map(|n| state.messages.iter().rev().find(|m| file::base(&m.name) == &**n).map(|m| m.uid)).collect::<Vec<_>>();
+        let came = &state.messages()[state.messages().partition_point(|m| m.uid() < floor)..];
+        let came: HashMap<Box<[u8]>, u32> = came.iter().map(|m| (file::base(&state.name(m)).into(), m.uid())).collect();
+        let uids: Vec<u32> = names.iter().filter_map(|n| came.get(n).copied()).collect();
         if uids.len() == names.len() { Ok(uids) } else { Err(Error::NotFound(self.name())) }
     }
 }

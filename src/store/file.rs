@@ -43,15 +43,37 @@ pub(super) fn with_flags(old: &[u8], system: Flags, keywords: u32) -> Box<[u8]> 
     let (letters, tail) = info(old);
     let ours = |l: &u8| l.is_ascii_lowercase() || LETTERS.iter().any(|(known, _)| known == l);
     let mut out: Vec<u8> = letters.iter().copied().filter(|l| !ours(l)).collect();
-    out.extend(LETTERS.iter().filter(|(_, f)| system.has(*f)).map(|(l, _)| *l));
-    out.extend((0..26u8).filter(|n| keywords & 1 << n != 0).map(|n| b'a' + n));
+    out.extend(known_letters(system, keywords));
     out.sort_unstable();
     out.dedup();
     [base(old), b":2,", &out, tail].concat().into()
 }
 
+fn known_letters(system: Flags, keywords: u32) -> impl Iterator<Item = u8> {
+    let of_system = LETTERS.iter().filter(move |(_, f)| system.has(*f)).map(|(l, _)| *l);
+    of_system.chain((0..26u8).filter(move |n| keywords & 1 << n != 0).map(|n| b'a' + n))
+}
+
+/// What [`with_flags`] appends to a base without letters that we do not know.
+pub(super) fn write_info(out: &mut Vec<u8>, system: Flags, keywords: u32) {
+    out.extend_from_slice(b":2,");
+    out.extend(known_letters(system, keywords));
+}
+
+/// Decimal, filled up with zeros to `width`.
+pub(super) fn write_decimal(out: &mut Vec<u8>, mut n: u64, width: usize) {
+    let mut digits = [b'0'; 32];
+    let mut at = digits.len();
+    while n > 0 || at == digits.len() {
+        at -= 1;
+        digits[at] += (n % 10) as u8;
+        n /= 10;
+    }
+    out.extend_from_slice(&digits[at.min(digits.len().saturating_sub(width))..]);
+}
+
 /// No message is larger; a name that says so is not believed, and sums do not overflow.
-pub(super) const MAX_SIZE: u64 = 1 << 40;
+pub(super) const MAX_SIZE: u64 = (1 << 40) - 1;
 
 /// `S=` and `W=`.
 pub(super) fn sizes(name: &[u8]) -> (Option<u64>, Option<u64>) {

@@ -15,7 +15,7 @@ type High = (Box<[u8]>, u64);
 /// One message on its way to other flags.
 struct Step {
     uid: u32,
-    from: (bool, Box<[u8]>),
+    from: (bool, Vec<u8>),
     to: Box<[u8]>,
     flags: Flags,
     keywords: u64,
@@ -48,7 +48,7 @@ impl Folder {
             if let Some(limit) = unchanged_since {
                 let state = lock(&self.state);
                 left.retain(|u| {
-                    let refused = state.get(u.0).is_some_and(|m| m.modseq > limit.0);
+                    let refused = state.get(u.0).is_some_and(|m| m.modseq() > limit.0);
                     if refused {
                         modified.push(*u);
                     }
@@ -86,14 +86,15 @@ impl Folder {
         let m = state.get(uid)?;
         let (flags, keywords) = match op {
             FlagOp::Set => (flags, bits),
-            FlagOp::Add => (m.flags.with(flags), m.keywords | bits),
-            FlagOp::Remove => (m.flags.without(flags), m.keywords & !bits),
+            FlagOp::Add => (m.flags().with(flags), m.keywords() | bits),
+            FlagOp::Remove => (m.flags().without(flags), m.keywords() & !bits),
         };
-        if (flags, keywords) == (m.flags, m.keywords) {
+        if (flags, keywords) == (m.flags(), m.keywords()) {
             return None;
         }
-        let to = file::with_flags(&m.name, flags, (keywords & LETTERS) as u32);
-        Some(Step { uid, from: (m.is_new, m.name.clone()), to, flags, keywords, high_changed: (keywords ^ m.keywords) & !LETTERS != 0 })
+        let name = state.name(m);
+        let to = file::with_flags(&name, flags, (keywords & LETTERS) as u32);
+        Some(Step { uid, from: (m.is_new(), name), to, flags, keywords, high_changed: (keywords ^ m.keywords()) & !LETTERS != 0 })
     }
 
     /// Those whose file was not there under its name. On failure what was done is taken back.
@@ -126,10 +127,10 @@ impl Folder {
         state.note_flagged(modseq, done.iter().map(|s| s.uid));
         for step in done {
             let Some(at) = state.at(step.uid) else { continue };
-            let m = &mut state.messages[at];
-            (m.name, m.is_new, m.flags, m.keywords, m.modseq) = (step.to, false, step.flags, step.keywords, modseq);
+            state.rename(at, false, &step.to, step.flags, step.keywords);
+            state.set_modseq(at, modseq);
         }
-        let live = state.messages.len();
+        let live = state.messages().len();
         drop(state);
         self.event.notify(usize::MAX);
         if d.keywords.wants_compaction(live) {
@@ -142,8 +143,8 @@ impl Folder {
     fn compact_keywords(&self, d: &mut Disk, dir: &Path) {
         let state = lock(&self.state);
         let names = state.keywords.clone();
-        let high: Vec<High> =
-            state.messages.iter().filter(|m| m.keywords & !LETTERS != 0).map(|m| (file::base(&m.name).into(), m.keywords)).collect();
+        let with_high = state.messages().iter().filter(|m| m.keywords() & !LETTERS != 0);
+        let high: Vec<High> = with_high.map(|m| (file::base(&state.name(m)).into(), m.keywords())).collect();
         drop(state);
         let _ = d.keywords.compact(dir, &names, high.iter().map(|(b, k)| (&**b, *k)));
     }
@@ -172,7 +173,7 @@ impl Folder {
         let (mut gone, mut missed) = (Vec::new(), Vec::new());
         let done = self.own_change(d, &dir, || {
             for uid in uids {
-                let Some(path) = lock(&self.state).get(uid.0).map(|m| scan::path(&dir, m.is_new, &m.name)) else { continue };
+                let Some(path) = lock(&self.state).file(uid.0).map(|(is_new, name)| scan::path(&dir, is_new, &name)) else { continue };
                 match disk::remove_file(&path) {
                     Ok(()) => gone.push(uid.0),
                     Err(e) if e.is_not_found() => missed.push(*uid),

@@ -43,7 +43,7 @@ pub struct Folder {
 }
 
 /// The bytes of a file, and the name it had.
-type Content = (Vec<u8>, Box<[u8]>);
+type Content = (Vec<u8>, Vec<u8>);
 
 /// Far above what is accepted. A larger file of another program is listed, and refused to who wants to read it.
 const READ_MAX: u64 = 256 << 20;
@@ -55,7 +55,7 @@ pub(super) struct Rest {
     next: u32,
     limit: u64,
     list: Option<disk::Stat>,
-    mtimes: Option<(i64, i64)>,
+    times: Option<(i64, i64)>,
     swept: i64,
     recent: Option<Vec<(u32, u32)>>,
 }
@@ -107,10 +107,10 @@ impl Folder {
         }
         let now = disk::clock();
         let rest = self.store.rest(&dir);
-        let mtimes = scan::mtimes(&dir)?;
+        let times = scan::times(&dir)?;
         let modseq = match &rest {
             // Nothing happened since the last session: its mod-sequences still hold.
-            Some(r) if r.mtimes == Some(mtimes) => r.counts.highest_modseq,
+            Some(r) if r.times == Some(times) => r.counts.highest_modseq,
             Some(r) => r.counts.highest_modseq + 1,
             None => d.lease.begin(&dir, now),
         };
@@ -124,7 +124,6 @@ impl Folder {
         self.take_in(&mut d, true)?;
         let mut state = lock(&self.state);
         state.next = state.next.max(d.next);
-        state.forget_counts();
         if let Some((r, ranges)) = rest.as_ref().filter(|r| r.counts.uid_validity == state.validity).and_then(|r| Some((r, r.recent.as_ref()?))) {
             state.resume_recent(r.next, ranges);
         }
@@ -163,7 +162,7 @@ impl Folder {
     /// Memory. All UIDs ascending, and up to which mod-sequence that is.
     pub fn uids(&self) -> (Vec<Uid>, ModSeq) {
         let state = lock(&self.state);
-        (state.messages.iter().map(|m| Uid(m.uid)).collect(), ModSeq(state.modseq))
+        (state.messages().iter().map(|m| Uid(m.uid())).collect(), ModSeq(state.modseq))
     }
     /// Memory. `None` for what is not there any more.
     pub fn meta(&self, uids: &[Uid]) -> Vec<Option<Meta>> {
@@ -194,7 +193,7 @@ impl Folder {
     pub fn listen(&self) -> EventListener {
         self.event.listen()
     }
-    /// Job. Looks whether the directory changed (mtime of new/ and cur/) and takes in what did. Cheap when nothing did.
+    /// Job. Looks whether the directory changed (ctime of new/ and cur/) and takes in what did. Cheap when nothing did.
     pub fn sync(&self) -> Result<()> {
         let mut d = lock(&self.disk);
         self.check()?;
@@ -209,11 +208,10 @@ impl Folder {
         let bytes = file::to_crlf(bytes);
         let mut state = lock(&self.state);
         if let Some(at) = state.at(uid.0) {
-            let (named, real) = (state.messages[at].size, bytes.len() as u64);
+            let (named, real) = (state.messages()[at].size(), bytes.len() as u64);
             if named != real {
                 // A name that lies; from now on RFC822.SIZE is what we send.
-                state.messages[at].size = real;
-                state.forget_counts();
+                state.set_size(at, real);
                 drop(state);
                 super::events::wrong_size(&scan::path(&self.dir(), false, &name), named, real);
             }
@@ -223,7 +221,7 @@ impl Folder {
 
     /// The file as it is. A name that is not there any more was changed by somebody: wait for our own disk job, or look.
     fn read_file(&self, uid: Uid) -> Result<Option<Content>> {
-        let name_now = || lock(&self.state).get(uid.0).map(|m| (m.is_new, m.name.clone()));
+        let name_now = || lock(&self.state).file(uid.0);
         for attempt in 0..3 {
             let Some((is_new, name)) = name_now() else { return Ok(None) };
             match disk::read_bounded(&scan::path(&self.dir(), is_new, &name), READ_MAX) {
@@ -232,7 +230,7 @@ impl Folder {
                 Err(_) => {
                     let mut d = lock(&self.disk);
                     self.check()?;
-                    if attempt > 0 || name_now().is_some_and(|(n, f)| (n, &f) == (is_new, &name)) {
+                    if attempt > 0 || name_now() == Some((is_new, name)) {
                         self.take_in(&mut d, true)?;
                     }
                 }
@@ -254,7 +252,7 @@ impl Folder {
             next: d.next,
             limit: d.lease.limit(),
             list: d.ledger.stamp(),
-            mtimes: d.new.mtime().zip(d.cur.mtime()).filter(|_| settled),
+            times: d.new.time().zip(d.cur.time()).filter(|_| settled),
             swept: d.swept,
             recent: state.recent_ranges(),
         })
@@ -264,9 +262,9 @@ impl Folder {
 impl Rest {
     /// The counts, if they still hold.
     pub(super) fn counts_if_unchanged(&self, dir: &Path) -> Option<Counts> {
-        let mtimes = scan::mtimes(dir).ok()?;
+        let times = scan::times(dir).ok()?;
         let list = disk::stat(&dir.join(ledger::NAME)).ok();
-        (self.mtimes == Some(mtimes) && self.list == list).then_some(self.counts)
+        (self.times == Some(times) && self.list == list).then_some(self.counts)
     }
 }
 

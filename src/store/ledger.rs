@@ -4,7 +4,7 @@
 //! what a power cut takes away is numbered anew above `N`, and no UID is ever given twice. Everybody who reads the
 //! file goes on at `N` or above, be it Dovecot or a second daemon on a shared file system.
 
-use super::{Result, courier, dotlock::Dotlock, events, state::Message, uidlist};
+use super::{Result, courier, dotlock::Dotlock, events, uidlist};
 use crate::disk::{self, Stat};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -52,7 +52,9 @@ pub(super) struct Fresh {
 /// A message as it goes into the list.
 pub(super) struct Entry<'a> {
     pub uid: u32,
-    pub message: &'a Message,
+    pub name: &'a [u8],
+    pub size: u64,
+    pub date: i64,
 }
 
 impl Ledger {
@@ -164,7 +166,7 @@ impl Ledger {
             uidlist::write_header(&mut text, &header);
             let mut line = |e: Entry<'_>| {
                 let fields = fields.get(&e.uid).map(|f| &**f);
-                uidlist::write_record(&mut text, e.uid, fields, &e.message.name, e.message.size, e.message.date);
+                uidlist::write_record(&mut text, e.uid, fields, e.name, e.size, e.date);
                 lines += 1;
             };
             all(&mut line);
@@ -175,7 +177,7 @@ impl Ledger {
         } else if !new.is_empty() {
             let mut text = Vec::new();
             for e in new {
-                uidlist::write_record(&mut text, e.uid, None, &e.message.name, e.message.size, e.message.date);
+                uidlist::write_record(&mut text, e.uid, None, e.name, e.size, e.date);
             }
             let mut f = disk::append(&path, 0o600)?;
             let len = self.stamp.map_or(0, |s| s.size);

@@ -26,6 +26,7 @@ mod ledger;
 mod log;
 mod modseq;
 mod names;
+mod packed;
 mod scan;
 #[cfg(test)]
 mod scratch;

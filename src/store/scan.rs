@@ -75,8 +75,8 @@ pub(super) struct Scan {
     /// Nothing was renamed, added or removed while we read.
     pub stable: bool,
     /// From before the reading.
-    pub new_mtime: i64,
-    pub cur_mtime: i64,
+    pub new_time: i64,
+    pub cur_time: i64,
     pub clock: i64,
     /// A second file with the same base: that one, and the first.
     twins: Vec<(Found, Found)>,
@@ -86,20 +86,21 @@ pub(super) fn path(dir: &Path, is_new: bool, name: &[u8]) -> PathBuf {
     dir.join(if is_new { "new" } else { "cur" }).join(OsStr::from_bytes(name))
 }
 
-pub(super) fn mtimes(dir: &Path) -> disk::Result<(i64, i64)> {
-    Ok((disk::stat(&dir.join("new"))?.mtime, disk::stat(&dir.join("cur"))?.mtime))
+/// When `new/` and `cur/` last changed: their ctimes, which no restored backup sets back.
+pub(super) fn times(dir: &Path) -> disk::Result<(i64, i64)> {
+    Ok((disk::stat(&dir.join("new"))?.ctime, disk::stat(&dir.join("cur"))?.ctime))
 }
 
 pub(super) fn scan(dir: &Path, scope: Scope) -> disk::Result<Scan> {
     let mut scan = Scan { scope, clock: disk::clock(), ..Scan::default() };
-    (scan.new_mtime, scan.cur_mtime) = mtimes(dir)?;
+    (scan.new_time, scan.cur_time) = times(dir)?;
     // new/ first: what moves from there to cur/ meanwhile is seen at least once.
     read_into(&mut scan, dir, true)?;
     if scope == Scope::All {
         read_into(&mut scan, dir, false)?;
     }
-    let after = mtimes(dir)?;
-    scan.stable = after.0 == scan.new_mtime && (scope == Scope::New || after.1 == scan.cur_mtime);
+    let after = times(dir)?;
+    scan.stable = after.0 == scan.new_time && (scope == Scope::New || after.1 == scan.cur_time);
     Ok(scan)
 }
 

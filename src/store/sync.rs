@@ -4,7 +4,7 @@
 //! look again if somebody else wrote that meanwhile), then change the state and tell the sessions.
 
 use super::{
-    Error, Flags, Folder, Result,
+    Error, Folder, Result,
     dotlock::Dotlock,
     enter::arrival,
     events, file,
@@ -13,7 +13,7 @@ use super::{
     lock,
     modseq::Lease,
     scan::{self, Found, Names, Scan, Scope},
-    state::Message,
+    state::{Message, State},
     watch::Watch,
 };
 use crate::disk;
@@ -44,9 +44,9 @@ pub(super) struct Resume {
 }
 
 impl Disk {
-    /// After changes of ours that began when the mtimes were `before`.
+    /// After changes of ours that began when the times were `before`.
     pub(super) fn changed_by_us(&mut self, dir: &Path, before: (i64, i64)) {
-        if let Ok(after) = scan::mtimes(dir) {
+        if let Ok(after) = scan::times(dir) {
             let clock = disk::clock();
             self.new.changed_by_us(before.0, after.0, clock);
             self.cur.changed_by_us(before.1, after.1, clock);
@@ -70,10 +70,10 @@ const LEARNED: usize = 64;
 const TRIES: u32 = 5;
 
 impl Folder {
-    /// With the disk lock held. `force`: read the directories whatever their mtimes.
+    /// With the disk lock held. `force`: read the directories whatever their times.
     pub(super) fn take_in(&self, d: &mut Disk, force: bool) -> Result<()> {
         let dir = self.dir();
-        let (new, cur) = self.mtimes(&dir)?;
+        let (new, cur) = self.times(&dir)?;
         let now = disk::clock();
         let scope = if force || !d.loaded || d.cur.is_due(cur, now) {
             Scope::All
@@ -132,9 +132,9 @@ impl Folder {
             self.write_learned(d, dir, own.as_ref().or(held));
         }
         if settled {
-            d.new.scanned(scan.new_mtime, scan.clock);
+            d.new.scanned(scan.new_time, scan.clock);
             if scan.scope == Scope::All {
-                d.cur.scanned(scan.cur_mtime, scan.clock);
+                d.cur.scanned(scan.cur_time, scan.clock);
             }
         } else {
             d.new.forget();
@@ -213,28 +213,31 @@ impl Folder {
 
     fn compare(&self, mut found: Names, scope: Scope) -> Diff {
         let mut diff = Diff::default();
-        self.in_steps(|m| match (scope, m.is_new) {
+        self.in_steps(|m, name| match (scope, m.is_new()) {
             (Scope::New, false) => {}
-            _ => match found.take(file::base(&m.name)) {
-                None => diff.missing.push(m.uid),
-                Some(f) if f.name != m.name || f.is_new != m.is_new => diff.renamed.push((m.uid, f)),
+            _ => match found.take(file::base(name)) {
+                None => diff.missing.push(m.uid()),
+                Some(f) if *f.name != *name || f.is_new != m.is_new() => diff.renamed.push((m.uid(), f)),
                 Some(_) => {}
             },
         });
         if scope == Scope::New && !found.is_empty() {
-            self.in_steps(|m| diff.twin |= !m.is_new && found.contains(file::base(&m.name)));
+            self.in_steps(|m, name| diff.twin |= !m.is_new() && found.contains(file::base(name)));
         }
         diff.unknown = found.into_rest();
         diff
     }
 
     /// Every message, without keeping the sessions from the state for long. With the disk lock held nobody changes it.
-    fn in_steps(&self, mut each: impl FnMut(&Message)) {
-        let mut from = 0;
+    fn in_steps(&self, mut each: impl FnMut(&Message, &[u8])) {
+        let (mut from, mut name) = (0, Vec::new());
         loop {
             let state = lock_state(self);
-            let Some(step) = state.messages.get(from..).filter(|s| !s.is_empty()) else { return };
-            step.iter().take(STEP).for_each(&mut each);
+            let Some(step) = state.messages().get(from..).filter(|s| !s.is_empty()) else { return };
+            for m in step.iter().take(STEP) {
+                state.name_into(m, &mut name);
+                each(m, &name);
+            }
             from += STEP;
         }
     }
@@ -253,21 +256,17 @@ impl Folder {
             let (flags, letters) = file::flags(&f.name);
             keywords::cover(&mut state.keywords, letters.into());
             let Some(at) = state.at(uid) else { continue };
-            let m = &mut state.messages[at];
-            let bits = m.keywords & !keywords::LETTERS | u64::from(letters);
-            if set(m, flags, bits, modseq) {
+            let m = state.messages()[at];
+            let bits = m.keywords() & !keywords::LETTERS | u64::from(letters);
+            if (flags, bits) != (m.flags(), m.keywords()) {
                 touched.push(uid);
+                state.set_modseq(at, modseq);
             }
-            (m.name, m.is_new) = (f.name, f.is_new);
+            state.rename(at, f.is_new, &f.name, flags, bits);
         }
         if let Some(high) = high.filter(|_| d.loaded) {
-            for m in &mut state.messages {
-                let bits = m.keywords & keywords::LETTERS | high.get(file::base(&m.name)).copied().unwrap_or(0);
-                if set(m, m.flags, bits, modseq) {
-                    touched.push(m.uid);
-                }
-            }
-            let all = state.messages.iter().fold(0, |all, m| all | m.keywords);
+            touched.extend(set_high(&mut state, &high, modseq));
+            let all = state.messages().iter().fold(0, |all, m| all | m.keywords());
             keywords::cover(&mut state.keywords, all);
         }
         if !touched.is_empty() {
@@ -291,18 +290,14 @@ impl Folder {
         let dir = self.dir();
         let _ = self.own_change(d, &dir, || {
             for uid in told {
-                let Some((name, to)) = lock_state(self).get(uid).filter(|m| m.is_new).map(|m| {
-                    let (flags, letters) = file::flags(&m.name);
-                    (m.name.clone(), file::with_flags(&m.name, flags, letters))
-                }) else {
-                    continue;
-                };
+                let Some((_, name)) = lock_state(self).file(uid).filter(|(is_new, _)| *is_new) else { continue };
+                let (flags, letters) = file::flags(&name);
+                let to = file::with_flags(&name, flags, letters);
                 // Failing costs nothing: the message stays in new/, where it is as good.
                 if disk::rename(&scan::path(&dir, true, &name), &scan::path(&dir, false, &to)).is_ok() {
                     let mut state = lock_state(self);
-                    if let Some(at) = state.at(uid) {
-                        let m = &mut state.messages[at];
-                        (m.name, m.is_new) = (to, false);
+                    if let Some((at, keywords)) = state.at(uid).map(|at| (at, state.messages()[at].keywords())) {
+                        state.rename(at, false, &to, flags, keywords);
                     }
                 }
             }
@@ -310,15 +305,15 @@ impl Folder {
         });
     }
 
-    /// Runs changes of ours to `new/` and `cur/`, and remembers the mtimes that they made.
+    /// Runs changes of ours to `new/` and `cur/`, and remembers the times that they made.
     pub(super) fn own_change<T>(&self, d: &mut Disk, dir: &Path, change: impl FnOnce() -> Result<T>) -> Result<T> {
-        let before = self.mtimes(dir)?;
+        let before = self.times(dir)?;
         let done = change();
         d.changed_by_us(dir, before);
         done
     }
-    pub(super) fn mtimes(&self, dir: &Path) -> Result<(i64, i64)> {
-        scan::mtimes(dir).map_err(|e| self.gone_or(e))
+    pub(super) fn times(&self, dir: &Path) -> Result<(i64, i64)> {
+        scan::times(dir).map_err(|e| self.gone_or(e))
     }
 
     /// A missing directory means that somebody deleted the folder.
@@ -335,11 +330,21 @@ fn lock_state(folder: &Folder) -> std::sync::MutexGuard<'_, super::state::State>
     lock(&folder.state)
 }
 
-/// True when it made a difference.
-fn set(m: &mut Message, flags: Flags, keywords: u64, modseq: u64) -> bool {
-    let differs = (m.flags, m.keywords) != (flags, keywords);
-    if differs {
-        (m.flags, m.keywords, m.modseq) = (flags, keywords, modseq);
+/// Keywords that stand in our file only, as it has them now. Whose changed.
+fn set_high(state: &mut State, high: &High, modseq: u64) -> Vec<u32> {
+    let (mut touched, mut name) = (Vec::new(), Vec::new());
+    for at in 0..state.messages().len() {
+        let m = state.messages()[at];
+        if high.is_empty() && m.keywords() & !keywords::LETTERS == 0 {
+            continue;
+        }
+        state.name_into(&m, &mut name);
+        let bits = m.keywords() & keywords::LETTERS | high.get(file::base(&name)).copied().unwrap_or(0);
+        if bits != m.keywords() {
+            state.set_keywords(at, bits);
+            state.set_modseq(at, modseq);
+            touched.push(m.uid());
+        }
     }
-    differs
+    touched
 }

@@ -149,7 +149,7 @@ impl Folder {
         let Some(mut passages) = self.plan(uids, to, target)? else { return Ok(None) };
         // What a file name cannot say is there before the file: killed in between, no copy is without its keywords.
         note_high(target, &to_dir, passages.iter().filter_map(|p| p.arrival.as_ref()))?;
-        let (before, to_before) = (self.mtimes(&dir)?, to.mtimes(&to_dir)?);
+        let (before, to_before) = (self.times(&dir)?, to.times(&to_dir)?);
         let failed = (0..passages.len()).find_map(|n| match put(&passages[n].from, &passages[n].to, &to_dir, moving) {
             Ok(put) => {
                 passages[n].put = put;
@@ -178,15 +178,19 @@ impl Folder {
         let mut passages: Vec<Passage> = Vec::with_capacity(uids.len());
         let mut seen = HashSet::new();
         for uid in uids.iter().filter(|u| seen.insert(**u)) {
-            let known = lock(&self.state).get(uid.0).map(|m| (m.is_new, m.name.clone(), m.flags, m.keywords, m.size, m.date));
-            let Some((is_new, old, flags, keywords, size, date)) = known else { continue };
+            let known = {
+                let state = lock(&self.state);
+                state.get(uid.0).map(|m| (*m, state.name(m)))
+            };
+            let Some((m, old)) = known else { continue };
+            let (flags, keywords, size, date) = (m.flags(), m.keywords(), m.size(), m.date());
             let keywords = if keywords == 0 || std::ptr::eq(self, to) {
                 keywords
             } else {
                 let named: Vec<String> = names.iter().enumerate().filter(|(n, _)| keywords & 1 << n != 0).map(|(_, name)| name.clone()).collect();
                 to.bits(target, &named, true)?
             };
-            let from = scan::path(&dir, is_new, &old);
+            let from = scan::path(&dir, m.is_new(), &old);
             let on_disk = match file::sizes(&old).0.map_or_else(|| disk::stat(&from).map(|s| s.size), Ok) {
                 Ok(n) => n,
                 Err(e) if e.is_not_found() => return Ok(None),

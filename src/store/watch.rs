@@ -1,15 +1,17 @@
-//! When a directory has to be read again: its mtime, and the doubt that a coarse clock leaves.
+//! When a directory has to be read again: its ctime, and the doubt that a coarse clock leaves.
 //!
-//! A change in the same tick as our last look does not move the mtime. So a look counts as settled only when the
-//! mtime was well before it: 100 ms where the file system has fractions of a second (the kernel's tick is at most
-//! 10), two seconds where it has not. After a change of our own we remember the mtime that it made instead of
-//! reading 200,000 names again; what somebody else did in that very moment shows at the re-check some seconds later.
+//! The ctime, because whatever adds, renames or removes a file moves it, and no program that restores a backup sets it
+//! back; that a chmod moves it too costs one more look. A change in the same tick as our last look does not move it. So
+//! a look counts as settled only when the ctime was well before it: 100 ms where the file system has fractions of a
+//! second (the kernel's tick is at most 10), two seconds where it has not. After a change of our own we remember the
+//! ctime that it made instead of reading 200,000 names again; what somebody else did in that very moment shows at the
+//! re-check some seconds later.
 
 const RECHECK_NS: i64 = 5_000_000_000;
 
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Watch {
-    mtime: Option<i64>,
+    time: Option<i64>,
     /// The clock when we looked.
     looked: i64,
     /// Not before this; only for unsettled looks.
@@ -18,26 +20,26 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn is_settled(&self) -> bool {
-        self.mtime.is_some_and(|m| self.looked - m >= if m % 1_000_000_000 == 0 { 2_000_000_000 } else { 100_000_000 })
+        self.time.is_some_and(|m| self.looked - m >= if m % 1_000_000_000 == 0 { 2_000_000_000 } else { 100_000_000 })
     }
-    pub(super) fn mtime(&self) -> Option<i64> {
-        self.mtime
+    pub(super) fn time(&self) -> Option<i64> {
+        self.time
     }
-    pub(super) fn is_due(&self, mtime: i64, now: i64) -> bool {
-        self.mtime != Some(mtime) || (!self.is_settled() && (now >= self.recheck || now < self.looked))
+    pub(super) fn is_due(&self, time: i64, now: i64) -> bool {
+        self.time != Some(time) || (!self.is_settled() && (now >= self.recheck || now < self.looked))
     }
-    /// The directory was read whole; mtime and clock are from before that.
-    pub(super) fn scanned(&mut self, mtime: i64, clock: i64) {
-        *self = Self { mtime: Some(mtime), looked: clock, recheck: 0 };
+    /// The directory was read whole; ctime and clock are from before that.
+    pub(super) fn scanned(&mut self, time: i64, clock: i64) {
+        *self = Self { time: Some(time), looked: clock, recheck: 0 };
     }
     /// We changed it, and nobody else had before.
     pub(super) fn changed_by_us(&mut self, before: i64, after: i64, clock: i64) {
-        if self.mtime != Some(before) {
+        if self.time != Some(before) {
             return;
         }
         // Changes of ours, however many, do not put the re-check off.
         let recheck = if self.is_settled() { clock + RECHECK_NS } else { self.recheck.min(clock + RECHECK_NS) };
-        *self = Self { mtime: Some(after), looked: clock, recheck };
+        *self = Self { time: Some(after), looked: clock, recheck };
     }
     pub(super) fn forget(&mut self) {
         *self = Self::default();
