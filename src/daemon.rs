@@ -256,8 +256,8 @@ fn is_spare(address: SocketAddr, all: &[SocketAddr]) -> bool {
 
 /// Descriptors that no connection shall take: the store, the queue's own connections, sockets and logs.
 const RESERVED: u64 = 256;
-/// A socket and a file it reads.
-const PER_CONNECTION: u64 = 2;
+/// A socket, a file it reads, and the log of its folder.
+const PER_CONNECTION: u64 = 3;
 
 /// No more connections than there are descriptors for: refusing some is better than failing all for want of a file.
 fn fit(config: &mut Config, files: u64) {

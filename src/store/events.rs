@@ -21,9 +21,6 @@ pub(super) fn keywords_not_taken(path: &Path, e: &super::Error) {
 pub(super) fn validity_changed(path: &Path, ours: u32, theirs: u32) {
     Line::error("store", "uidvalidity-changed").with("path", path.display()).with("was", ours).with("is", theirs).send();
 }
-pub(super) fn modseq_not_stored(e: &disk::Error) {
-    Line::warn("store", "modseq-not-stored").with("error", e).send();
-}
 pub(super) fn log_not_written(e: &disk::Error) {
     Line::warn("store", "log-not-written").with("error", e).with("result", "after a restart more counts as changed").send();
 }

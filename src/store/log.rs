@@ -18,18 +18,22 @@ mod tests;
 
 use super::events;
 use crate::disk;
-pub(super) use format::{Entry, MODSEQ_MAX, What};
+use format::MODSEQ_MAX;
+pub(super) use format::{Entry, What};
 use format::{HEADER, Header, Item};
-pub(super) use held::{Held, Live, Whole};
+pub(super) use held::{Held, Live};
 use std::{fs::File, path::Path};
 
 pub(super) const NAME: &str = "gatepost-log";
 /// How many mod-sequences are made durable at a time.
-const LEASE: u64 = 1 << 16;
+const LEASE: u64 = 1 << 12;
 /// Some ten million messages; what is larger is not ours.
 const FILE_MAX: u64 = 128 << 20;
 /// A file may be twice as long as when it was written whole, and this.
 const SLACK: u64 = 64 << 10;
+/// So many messages may be told of, beyond twice as many as when it was written whole: what 200,000 have in common is
+/// one entry, but takes its time to read.
+const WEIGHT: u64 = 1 << 20;
 /// When there are more, two become one.
 const GAPS: usize = 16;
 
@@ -44,7 +48,11 @@ pub(super) struct Log {
     last: u64,
     /// The next UID, and N of the UID list, as last noted.
     next: (u32, u32),
+    /// Mod-sequences strictly between these were given, and what for is lost.
     gaps: Vec<(u64, u64)>,
+    /// Messages told of in it, each as often as it is, and that when it was written whole.
+    weight: u64,
+    light: u64,
     /// The file cannot be appended to: it has to be written anew from what we know.
     stale: bool,
     /// It could not be written; said once.
@@ -55,9 +63,6 @@ pub(super) struct Log {
 #[derive(Default)]
 pub(super) struct History {
     blocks: Vec<u8>,
-    /// Nothing is missing at its end.
-    whole: bool,
-    next: (u32, u32),
 }
 
 impl History {
@@ -69,15 +74,11 @@ impl History {
             }
         });
     }
-    /// The next UID and the N of the UID list at that time, if nobody can have given a UID since without changing that.
-    pub(super) fn next(&self) -> Option<(u32, u32)> {
-        Some(self.next).filter(|n| self.whole && n.0 > 0)
-    }
 }
 
 impl Log {
     /// Reads the log of a folder with this UIDVALIDITY. `least`: a mod-sequence that this process gave there before.
-    /// From now on [`Log::last`] is where mod-sequences go on. Nothing is written; that comes with the first change, or
+    /// From now on [`Held::last`] is where mod-sequences go on. Nothing is written; that comes with the first change, or
     /// with what [`Held::wants_rewrite`] says.
     pub(super) fn open(dir: &Path, validity: u32, now_ns: i64, least: u64) -> (Self, History) {
         let path = dir.join(NAME);
@@ -97,7 +98,6 @@ impl Log {
         let ours = log.header.validity == validity;
         let blocks = if ours { blocks } else { Vec::new() };
         let whole = ours && !log.stale && log.last >= least && log.is_of_now();
-        let history = History { blocks, whole, next: log.next };
         if !whole {
             let clock = u64::try_from(now_ns / 1_000_000).unwrap_or(0);
             let from = log.header.limit.max(log.last.saturating_add(LEASE)).max(least).saturating_add(1 + age);
@@ -106,24 +106,28 @@ impl Log {
                 log.skip_to(from);
             } else {
                 log.gaps.clear();
+                log.next = (0, 0);
                 log.header = Header { validity, floor: from, ..Header::default() };
             }
             (log.last, log.stale) = (from, true);
         }
-        (log, history)
+        (log, History { blocks })
     }
 
-    /// The highest mod-sequence that anybody gave.
-    pub(super) fn last(&self) -> u64 {
-        self.last
+    /// The next UID: those below may have been given. True when those from there on have certainly not: the log is whole,
+    /// and the N of the UID list is still `list`, from which on all others number that do not know the log.
+    pub(super) fn next_uid(&self, list: u32) -> (u32, bool) {
+        (self.next.0, !self.stale && self.next.0 > 0 && self.next.1 == list)
     }
     /// Of what went away at or before this, some is forgotten.
     pub(super) fn floor(&self) -> u64 {
         self.header.floor
     }
-    /// Mod-sequences strictly between these were given, and what for is lost.
-    pub(super) fn gaps(&self) -> &[(u64, u64)] {
-        &self.gaps
+
+    /// Whether another process wrote it since the last time; a look without a lock.
+    pub(super) fn is_changed(&self, dir: &Path) -> bool {
+        let stat = || disk::stat(&dir.join(NAME)).ok();
+        !self.stale && self.file.is_some() && stat().is_some_and(|s| (s.ino, s.size) != (self.header.ino, self.len))
     }
 
     /// Waits for other processes. `each` hears what they did since the last time. Always succeeds; what cannot be
@@ -261,6 +265,7 @@ impl Log {
     fn note(&mut self, item: Item) {
         match item {
             Item::Entry(e) => {
+                self.weight += 1;
                 self.last = self.last.max(e.modseq);
                 if matches!(e.what, What::Arrived(..)) {
                     self.next.0 = self.next.0.max(e.last.saturating_add(1));

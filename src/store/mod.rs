@@ -12,6 +12,7 @@
 //! Locks, in this order: a folder's `disk` (a whole job; of two folders the lower address first), the UID list's
 //! dotlock (other programs), then those for memory only (`state`, `place`, `under_way`, the store's maps).
 
+mod commit;
 mod courier;
 mod deliver;
 mod dotlock;
@@ -24,7 +25,6 @@ mod home;
 mod keywords;
 mod ledger;
 mod log;
-mod modseq;
 mod names;
 mod packed;
 mod scan;

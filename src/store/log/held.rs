@@ -1,7 +1,7 @@
 //! What is done while the log is locked: appending, and writing all of it anew.
 
 use super::{
-    LEASE, Log, NAME, SLACK,
+    LEASE, Log, NAME, SLACK, WEIGHT,
     format::{Entry, HEADER, Header, Item, MODSEQ_MAX, What, Writer},
 };
 use crate::{
@@ -12,19 +12,6 @@ use std::{
     fs::File,
     path::{Path, PathBuf},
 };
-
-/// The messages and what is remembered of others, for a log written anew.
-pub(in crate::store) struct Whole<M, G> {
-    /// UIDs ascending.
-    pub messages: M,
-    /// What went away, in the order in which it did: mod-sequence, first, last.
-    pub gone: G,
-    /// Of what went away at or before this, some is not in `gone`.
-    pub floor: u64,
-    pub modseq: u64,
-    /// The next UID, and N of the UID list.
-    pub next: (u32, u32),
-}
 
 /// A message as the log knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +33,15 @@ pub(in crate::store) struct Held<'a> {
 impl Held<'_> {
     pub(in crate::store) fn last(&self) -> u64 {
         self.log.last
+    }
+    /// Mod-sequences strictly between these were given, and what for is lost.
+    pub(in crate::store) fn gaps(&self) -> &[(u64, u64)] {
+        &self.log.gaps
+    }
+
+    /// What reading it cost, in messages that it told of, for so many that are there.
+    pub(in crate::store) fn weigh(&mut self, told: usize, messages: usize) {
+        (self.log.weight, self.log.light) = (told as u64, messages as u64);
     }
 
     /// Appends what was done, all of it above [`Held::last`]. `next`: the next UID, and N of the UID list.
@@ -76,28 +72,34 @@ impl Held<'_> {
         }
     }
 
-    /// There is more in it than is worth keeping, or it cannot be appended to.
+    /// There is more in it than is worth keeping or reading, or it cannot be appended to.
     pub(in crate::store) fn wants_rewrite(&self) -> bool {
-        self.log.stale || self.log.len > self.log.header.base.saturating_mul(2).saturating_add(SLACK)
+        let log = &self.log;
+        log.stale || log.len > log.header.base.saturating_mul(2).saturating_add(SLACK) || log.weight > log.light.saturating_mul(2) + WEIGHT
     }
 
     /// Writes the log anew, durable. Failing costs history after a restart, no more; it is tried again with the next change.
-    pub(in crate::store) fn rewrite<M, G>(&mut self, whole: Whole<M, G>)
-    where
-        M: Iterator<Item = Live> + Clone,
-        G: Iterator<Item = (u64, u32, u32)>,
-    {
+    /// `gone`: what went away, in the order in which it did (mod-sequence, first, last); of what did so at or before
+    /// `floor`, some is not there. `messages` hands on every message, UIDs ascending, as often as it is called.
+    pub(in crate::store) fn rewrite(
+        &mut self,
+        modseq: u64,
+        floor: u64,
+        next: (u32, u32),
+        gone: &[(u64, u32, u32)],
+        messages: &mut dyn FnMut(&mut dyn FnMut(Live)),
+    ) {
         let log = &mut *self.log;
-        log.last = log.last.max(whole.modseq);
-        log.note(Item::Next(whole.next.0, whole.next.1));
+        log.last = log.last.max(modseq);
+        log.note(Item::Next(next.0, next.1));
         let mut header = Header {
             limit: log.header.limit.max(log.last.saturating_add(LEASE)).min(MODSEQ_MAX),
-            floor: whole.floor,
+            floor,
             boot: disk::boot_id().unwrap_or([0xff; 16]),
             ..log.header
         };
         let tmp = self.path.with_file_name(format!(".{NAME}.{:016x}.tmp", disk::unique()));
-        let blocks = blocks(log, whole);
+        let (blocks, weight) = blocks(log, gone, messages);
         header.base = (HEADER + blocks.len()) as u64;
         match replace(&self.path, &tmp, &mut header, &blocks) {
             Ok(file) => {
@@ -107,6 +109,7 @@ impl Held<'_> {
                     let _ = disk::overwrite_at(&old, &self.path, &dead.bytes(), 0);
                 }
                 (log.len, log.header, log.stale, log.failed) = (header.base, header, false, false);
+                (log.weight, log.light) = (weight, weight);
             }
             Err(e) => {
                 let _ = disk::remove_file(&tmp);
@@ -114,7 +117,7 @@ impl Held<'_> {
                     log.cannot(&e);
                 } else {
                     // What is there is sound, only long; it is tried again when it has doubled.
-                    log.header.base = log.len;
+                    (log.header.base, log.light) = (log.len, log.weight);
                 }
             }
         }
@@ -149,27 +152,28 @@ fn replace(path: &Path, tmp: &Path, header: &mut Header, blocks: &[u8]) -> disk:
     Ok(file)
 }
 
-fn blocks<M, G>(log: &Log, whole: Whole<M, G>) -> Vec<u8>
-where
-    M: Iterator<Item = Live> + Clone,
-    G: Iterator<Item = (u64, u32, u32)>,
-{
+fn blocks(log: &Log, gone: &[(u64, u32, u32)], messages: &mut dyn FnMut(&mut dyn FnMut(Live))) -> (Vec<u8>, u64) {
+    let mut weight = 0;
     let mut out = Writer::default();
     log.gaps.iter().for_each(|(after, before)| out.gap(*after, *before));
     // With nothing in it: so high the numbers are, even where nothing else says so.
     out.gap(log.last, log.last);
-    whole.gone.for_each(|(modseq, first, last)| out.push(Entry { first, last, modseq, what: What::Gone }));
+    gone.iter().for_each(|(modseq, first, last)| out.push(Entry { first: *first, last: *last, modseq: *modseq, what: What::Gone }));
     // Who was marked since is told of below; until then it is like its neighbours, so that runs stay long.
     let mut like = What::Arrived(Flags::default(), 0);
-    for m in whole.messages.clone() {
+    messages(&mut |m| {
         if m.modseq == m.arrived {
             like = What::Arrived(m.flags, m.keywords);
         }
+        weight += 1;
         out.push(Entry { first: m.uid, last: m.uid, modseq: m.arrived, what: like });
-    }
-    for m in whole.messages.filter(|m| m.modseq != m.arrived) {
-        out.push(Entry { first: m.uid, last: m.uid, modseq: m.modseq, what: What::Marked(m.flags, m.keywords) });
-    }
+    });
+    messages(&mut |m| {
+        if m.modseq != m.arrived {
+            weight += 1;
+            out.push(Entry { first: m.uid, last: m.uid, modseq: m.modseq, what: What::Marked(m.flags, m.keywords) });
+        }
+    });
     out.next(log.next.0, log.next.1);
-    out.finish()
+    (out.finish(), weight)
 }
