@@ -43,6 +43,11 @@ impl Error {
         use nix::errno::Errno as E;
         [E::EXDEV, E::EMLINK, E::EPERM, E::EOPNOTSUPP].iter().any(|e| self.source.raw_os_error() == Some(*e as i32))
     }
+    /// It is full there, read-only, another user's, or no place for a file, and was so a moment ago and will be.
+    pub fn is_no_place(&self) -> bool {
+        use nix::errno::Errno as E;
+        self.is_full() || [E::EROFS, E::EACCES, E::EPERM, E::EISDIR].iter().any(|e| self.source.raw_os_error() == Some(*e as i32))
+    }
     pub fn is_not_found(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
     }
@@ -197,9 +202,16 @@ pub fn copy(from: &Path, file: &mut File, path: &Path) -> Result<()> {
     at("write", path, || io::copy(&mut from, file).map(drop))
 }
 
-/// Opens for reading and writing at any place, creating it with `mode`.
+/// Opens for reading and writing at any place, creating it with `mode` when it is not there.
 pub fn open_update(path: &Path, mode: u32) -> Result<File> {
-    at("open for writing", path, || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(mode).open(path))
+    let open = || OpenOptions::new().read(true).write(true).open(path);
+    match at_free("open for writing", path, open) {
+        // Another process may be quicker.
+        Err(e) if e.is_not_found() => {
+            at("create", path, || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(mode).open(path))
+        }
+        opened => opened,
+    }
 }
 
 pub fn write_at(file: &File, path: &Path, bytes: &[u8], offset: u64) -> Result<()> {

@@ -79,28 +79,28 @@ impl History {
 impl Log {
     /// Reads the log of a folder with this UIDVALIDITY. `least`: a mod-sequence that this process gave there before.
     /// From now on [`Held::last`] is where mod-sequences go on. Nothing is written; that comes with the first change, or
-    /// with what [`Held::wants_rewrite`] says.
-    pub(super) fn open(dir: &Path, validity: u32, now_ns: i64, least: u64) -> (Self, History) {
+    /// with what [`Held::wants_rewrite`] says. Where it cannot be written, what it says counts all the same.
+    pub(super) fn open(dir: &Path, validity: u32, now_ns: i64, least: u64) -> disk::Result<(Self, History)> {
         let path = dir.join(NAME);
         let mut log = Self::default();
-        let (blocks, age) = match log.hold(&path, &mut |_| ()) {
-            Ok(held) => (log.load(&path, held), 0),
-            // It can be read, at least. Numbers that were given and could not be written may be as many as there went by
-            // milliseconds since.
-            Err(e) => {
-                log.cannot(&e);
-                let bytes = disk::read_bounded(&path, FILE_MAX).unwrap_or_default();
-                let age = disk::stat(&path).map_or(0, |s| now_ns.saturating_sub(s.mtime) / 1_000_000);
-                (log.take(&bytes), u64::try_from(age).unwrap_or(0))
-            }
+        let held = match log.hold(&path, &mut |_| ()) {
+            Err(e) if !e.is_no_place() => return Err(e),
+            held => held,
+        };
+        let blocks = match &held {
+            Ok(found) => log.load(&path, found),
+            Err(_) => log.take(&disk::read_bounded(&path, FILE_MAX).unwrap_or_default()),
         };
         log.release();
         let ours = log.header.validity == validity;
         let blocks = if ours { blocks } else { Vec::new() };
         let whole = ours && !log.stale && log.last >= least && log.is_of_now();
+        if let Err(e) = held {
+            log.cannot(&e);
+        }
         if !whole {
             let clock = u64::try_from(now_ns / 1_000_000).unwrap_or(0);
-            let from = log.header.limit.max(log.last.saturating_add(LEASE)).max(least).saturating_add(1 + age);
+            let from = log.header.limit.max(log.last.saturating_add(LEASE)).max(least).saturating_add(1);
             let from = from.max(clock).min(MODSEQ_MAX);
             if ours {
                 log.skip_to(from);
@@ -111,7 +111,7 @@ impl Log {
             }
             (log.last, log.stale) = (from, true);
         }
-        (log, History { blocks })
+        Ok((log, History { blocks }))
     }
 
     /// The next UID: those below may have been given. True when those from there on have certainly not: the log is whole,
@@ -137,7 +137,7 @@ impl Log {
         match self.hold(&path, each) {
             Ok(held) => self.catch_up(&path, held, each),
             Err(e) => {
-                self.cannot(&e);
+                self.spoil(&path, &e);
                 self.file = None;
             }
         }
@@ -177,7 +177,7 @@ impl Log {
     }
 
     /// The whole file, for the first time. The blocks that are sound.
-    fn load(&mut self, path: &Path, found: Found) -> Vec<u8> {
+    fn load(&mut self, path: &Path, found: &Found) -> Vec<u8> {
         let bytes = match (&self.file, usize::try_from(found.size)) {
             (Some(file), Ok(size)) if found.size <= FILE_MAX => disk::read_at(file, path, 0, size).unwrap_or_default(),
             _ => Vec::new(),
@@ -304,10 +304,12 @@ impl Log {
     /// What could not be written will not be found missing: the file says so itself, or goes.
     fn spoil(&mut self, path: &Path, e: &disk::Error) {
         self.cannot(e);
-        let Some(file) = &self.file else { return };
-        let _ = disk::truncate(file, path, self.len);
         self.header.boot = [0; 16];
-        if disk::overwrite_at(file, path, &self.header.bytes(), 0).is_err() {
+        let said = self.file.as_ref().is_some_and(|file| {
+            let _ = disk::truncate(file, path, self.len);
+            disk::overwrite_at(file, path, &self.header.bytes(), 0).is_ok()
+        });
+        if !said {
             let _ = disk::remove_file(path);
         }
     }

@@ -204,7 +204,7 @@ impl Folder {
             drop(log.lock(dir, &mut |e| heard.push(e)));
         } else {
             let least = d.resume.as_ref().filter(|r| r.validity == validity).map_or(0, |r| r.modseq);
-            let (log, history) = Log::open(dir, validity, disk::clock(), least);
+            let (log, history) = Log::open(dir, validity, disk::clock(), least)?;
             (d.log, d.history) = (log, Some(history));
         }
         let mut state = lock_state(self);

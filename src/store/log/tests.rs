@@ -26,7 +26,7 @@ impl Process {
         Self::open_at(dir, NOW)
     }
     fn open_at(dir: &Path, now: i64) -> Self {
-        let (log, history) = Log::open(dir, 7, now, 0);
+        let (log, history) = Log::open(dir, 7, now, 0).unwrap();
         let mut p = Self { modseq: log.last, floor: log.floor(), log, messages: BTreeMap::new(), gone: Vec::new() };
         history.replay(|e| apply(&mut p.messages, &mut p.gone, e));
         // As a folder does that it loads.
@@ -107,7 +107,7 @@ fn a_history_goes_on_after_a_restart() {
     let q = Process::open_at(dir, NOW - TEN_YEARS);
     assert_eq!((q.modseq, &q.messages, &q.gone), (begin + 3, &p.messages, &p.gone));
     assert!(q.knows(begin) && q.knows(q.modseq) && !q.knows(begin - 1));
-    let (log, _) = Log::open(dir, 7, NOW, 0);
+    let (log, _) = Log::open(dir, 7, NOW, 0).unwrap();
     assert_eq!([log.next_uid(100), log.next_uid(101)], [(200_001, true), (200_001, false)]);
 }
 
@@ -128,7 +128,7 @@ fn a_boot_leaves_a_gap_above_what_was_written() {
     // The power failed: of ten blocks the first stayed.
     fs::File::options().write(true).open(file(dir)).unwrap().set_len(written - 3).unwrap();
     reboot(dir);
-    assert!(!Log::open(dir, 7, NOW, 0).0.next_uid(100).1);
+    assert!(!Log::open(dir, 7, NOW, 0).unwrap().0.next_uid(100).1);
     let q = Process::open_at(dir, NOW - TEN_YEARS);
     assert_eq!(q.messages.len(), 9);
     assert!(q.modseq > told && q.knows(q.modseq));
@@ -159,7 +159,7 @@ fn another_file_is_another_history() {
     let q = Process::open(dir);
     assert!(q.modseq > told && q.knows(first) && !q.knows(told));
     // Of another UIDVALIDITY nothing counts, but the numbers do.
-    let (log, history) = Log::open(dir, 8, NOW - TEN_YEARS, 0);
+    let (log, history) = Log::open(dir, 8, NOW - TEN_YEARS, 0).unwrap();
     let mut entries = 0;
     history.replay(|_| entries += 1);
     assert!(log.last > q.modseq && log.floor() == log.last && entries == 0 && log.next_uid(100) == (0, false));
@@ -169,7 +169,7 @@ fn another_file_is_another_history() {
     assert!(late.modseq > q.modseq && late.messages.is_empty() && !late.knows(told));
     // This process knows better than a clock that is wrong.
     fs::remove_file(file(dir)).unwrap();
-    assert!(Log::open(dir, 7, NOW - TEN_YEARS, late.modseq).0.last > late.modseq);
+    assert!(Log::open(dir, 7, NOW - TEN_YEARS, late.modseq).unwrap().0.last > late.modseq);
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn every_truncation_and_every_flipped_byte() {
     let good = fs::read(file(dir)).unwrap();
     let told = p.modseq;
     let check = |what: String| {
-        let (mut log, read) = Log::open(dir, 7, NOW - TEN_YEARS, 0);
+        let (mut log, read) = Log::open(dir, 7, NOW - TEN_YEARS, 0).unwrap();
         assert!(log.last > told, "{what}: {} after {told}", log.last);
         assert!(!log.next_uid(100).1, "{what}");
         let (mut messages, mut gone) = (BTreeMap::new(), Vec::new());
@@ -293,7 +293,7 @@ fn removed_or_spoilt_under_two() {
     a.log.spoil(&file(dir), &e());
     let told = now + 1;
     // ... and ends: the other cannot know what that was.
-    assert!(!Log::open(dir, 7, NOW, 0).0.next_uid(100).1);
+    assert!(!Log::open(dir, 7, NOW, 0).unwrap().0.next_uid(100).1);
     b.flag(dir, 2, 16);
     assert!(b.modseq > told && !b.knows(told) && b.knows(now));
     assert_eq!(Process::open(dir).modseq, b.modseq);
@@ -311,7 +311,7 @@ fn removed_or_spoilt_under_two() {
     b.change(dir, &[]);
     assert_eq!((b.modseq, &b.messages), (last, &c.messages));
     fs::rename(dir.join("backup"), file(dir)).unwrap();
-    assert!(Log::open(dir, 7, NOW - TEN_YEARS, 0).0.last > last);
+    assert!(Log::open(dir, 7, NOW - TEN_YEARS, 0).unwrap().0.last > last);
 }
 
 #[test]
