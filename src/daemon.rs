@@ -3,6 +3,8 @@
 //! Order matters at the start (`ARCHITECTURE.md`): configuration and secrets, sockets, privileges, and only then
 //! the first smol call, because Landlock and no_new_privs bind only threads that start later.
 
+mod notices;
+
 use crate::{
     accounts::Accounts,
     config::{self, Config, Live, Problem},
@@ -10,7 +12,7 @@ use crate::{
     dns::{self, Dns},
     imapd,
     journal::Line,
-    mta::{Mta, sign},
+    mta::{Mta, Quotas, sign},
     net::{Drain, listen, tls::Acceptor},
     os::{
         self,
@@ -76,6 +78,7 @@ impl Rooms {
         let spool = Arc::new(Spool::open(&config.state.join("spool")).map_err(|e| e.to_string())?);
         let dns = Dns::new(&config.dns)?;
         let config = Arc::new(Live::new(config));
+        store.set_quotas(Quotas::new(secrets.accounts.clone(), config.clone()));
         let mta = Mta::new(config.clone(), secrets.accounts.clone(), store.clone(), spool, dns);
         let (keys, problems) = sign::Keys::load(&config.get().state.join("keys"));
         warn(&problems);
@@ -104,7 +107,14 @@ impl Rooms {
     pub fn start(&self, ex: &Executor, listeners: Listeners) -> Vec<smol::Task<()>> {
         let mut tasks: Vec<_> = listeners.0.into_iter().map(|(port, listener)| ex.spawn(self.accept(ex.clone(), port, listener))).collect();
         tasks.push(ex.spawn(self.mta.clone().run_queue(ex.clone(), self.drain.clone())));
+        tasks.push(ex.spawn(self.watch()));
         tasks
+    }
+
+    /// Notices what other programs do in selected folders, until the daemon drains.
+    pub fn watch(&self) -> impl Future<Output = ()> + 'static + use<> {
+        let (store, drain) = (self.store.clone(), self.drain.clone());
+        async move { smol::future::or(notices::look(store), drain.wait()).await }
     }
 
     fn accept(&self, ex: Executor, port: Port, listener: TcpListener) -> impl Future<Output = ()> + 'static + use<> {
@@ -443,7 +453,7 @@ mod tests {
 
     #[test]
     fn connections_fit_the_descriptors() {
-        const CASES: &[(u64, usize, usize)] = &[(65536, 1000, 1000), (2256, 1000, 1000), (1024, 1000, 384), (64, 1000, 16), (0, 1000, 1), (64, 5, 5)];
+        const CASES: &[(u64, usize, usize)] = &[(65536, 1000, 1000), (3256, 1000, 1000), (1024, 1000, 256), (64, 1000, 10), (0, 1000, 1), (64, 5, 5)];
         let (mut config, _) = config::parse(
             Path::new("/nonexistent/gatepost.conf"),
             "hostname = \"a.example\"\ndomains = [\"a.example\"]\n[tls]\ncert = \"c\"\nkey = \"k\"\n",

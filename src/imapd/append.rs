@@ -42,7 +42,8 @@ impl Session {
         // A client that waits hears of a missing folder before it sends megabytes.
         let home = self.home()?;
         let name = append.folder.clone();
-        let folder = match job(move || home.open(&name)).await {
+        let size = append.size;
+        let folder = match job(move || home.open(&name).and_then(|folder| folder.room(size).map(|()| folder))).await {
             Ok(folder) => Ok(folder),
             Err(e @ Error::Disk(_)) => Err(self.failed(&e)),
             Err(e) => Err(refusal::no_destination(&e)),
@@ -61,6 +62,7 @@ impl Session {
             return Ok(Done::bad("One message at a time."));
         }
         let (folder, draft) = (folder?, draft?);
+        self.appended = Some(folder.clone());
         if append.size == 0 {
             return Ok(Done::no("CANNOT", "There is no message."));
         }

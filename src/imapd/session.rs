@@ -1,6 +1,6 @@
 //! One client: greeting, the loop over its commands, goodbye.
 
-use super::{Service, commands, events, refusal, view::View};
+use super::{Service, commands, events, modseq::Enabled, refusal, view::View};
 use crate::{
     accounts::AccountId,
     config::Config,
@@ -10,7 +10,7 @@ use crate::{
         command::{Refused, Why},
         framer, response,
     },
-    store::{self, Home},
+    store::{self, Folder, Home},
 };
 use std::{borrow::Cow, rc::Rc, sync::Arc, time::Duration};
 
@@ -35,8 +35,11 @@ pub(super) struct Session {
     pub(super) wire: Wire,
     pub(super) framer: Framer,
     pub(super) state: State,
+    pub(super) enabled: Enabled,
     /// Failed logins of this connection.
     pub(super) failures: u32,
+    /// Where the last APPEND went: the next is likely to follow at once, and shall not load the folder anew.
+    pub(super) appended: Option<Arc<Folder>>,
     /// Commands in a row that could not be understood.
     bad: u32,
 }
@@ -47,7 +50,7 @@ const IDLE_BEFORE_LOGIN: Duration = Duration::from_secs(60);
 /// Without reading a byte of what it asked for. The wire's own measure is how long it waited for the command: that may
 /// be half an hour, in which a FETCH would hold its batch.
 pub(super) const SLOW_READER: Duration = Duration::from_secs(5 * 60);
-/// A message kept for the next partial FETCH goes after this.
+/// A message kept for the next partial FETCH, or a folder for the next APPEND, goes after this.
 const CACHE: Duration = Duration::from_secs(10);
 /// Nonsense that is answered before the connection ends.
 const BAD_MAX: u32 = 20;
@@ -76,6 +79,14 @@ impl Done {
     }
     fn is_bad(&self) -> bool {
         self.kind == "BAD"
+    }
+    /// Puts a code into an OK that has none; whether it is there now.
+    pub(super) fn take_code(&mut self, code: impl FnOnce() -> String) -> bool {
+        let free = self.kind == "OK" && self.code.is_none();
+        if free {
+            self.code = Some(code().into());
+        }
+        free
     }
 }
 
@@ -113,7 +124,7 @@ impl Session {
     pub(super) fn new(service: Rc<Service>, wire: Wire) -> Self {
         let config = service.config.get();
         let framer = Framer::new(framer::Limits::BEFORE_LOGIN);
-        Self { service, config, wire, framer, state: State::NotAuthenticated, failures: 0, bad: 0 }
+        Self { service, config, wire, framer, state: State::NotAuthenticated, enabled: Enabled::default(), failures: 0, appended: None, bad: 0 }
     }
     pub(super) async fn serve(mut self) {
         if let Err(why) = self.run().await {
@@ -147,12 +158,14 @@ impl Session {
     async fn next(&mut self) -> Result<Frame, Ended> {
         let timeout = if self.login().is_some() { IDLE } else { IDLE_BEFORE_LOGIN };
         let framer = &mut self.framer;
-        if let State::Selected(_, view) = &mut self.state
-            && view.cached.is_some()
-        {
+        let cached = matches!(&self.state, State::Selected(_, view) if view.cached.is_some());
+        if cached || self.appended.is_some() {
             match self.wire.next(CACHE, |b| framer.cut(b)).await {
-                Err(Ended::Timeout) => view.cached = None,
+                Err(Ended::Timeout) => self.appended = None,
                 other => return other,
+            }
+            if let State::Selected(_, view) = &mut self.state {
+                view.cached = None;
             }
         }
         self.wire.next(timeout, |b| framer.cut(b)).await
@@ -190,7 +203,12 @@ impl Session {
             self.tagged(&tag, &Done::bad("Not in this state.")).await?;
             return self.count_bad().await;
         };
+        if command.needs_qresync() && !self.enabled.qresync {
+            self.tagged(&tag, &Done::bad("ENABLE QRESYNC comes first.")).await?;
+            return self.count_bad().await;
+        }
         self.bad = 0;
+        self.appended = None;
         if let (State::Selected(_, view), false) = (&mut self.state, matches!(command, Command::Fetch { .. })) {
             view.cached = None;
         }
@@ -198,12 +216,16 @@ impl Session {
         if matches!(command, Command::StartTls) {
             return self.start_tls(&tag).await;
         }
+        if command.enables_condstore() {
+            self.enable_condstore().await?;
+        }
+        let rule = if command.uses_numbers() { &rule.without_expunge() } else { rule };
         let outcome = self.execute(&tag, command).await;
         self.finish(&tag, outcome, rule).await
     }
     /// Tells what has changed, then how the command ended.
     pub(super) async fn finish(&mut self, tag: &str, outcome: Outcome, rule: &commands::Rule) -> Result<(), Ended> {
-        let done = match outcome {
+        let mut done = match outcome {
             Ok(done) | Err(Stop::Refused(done)) => done,
             Err(Stop::Ended(e)) => return Err(e),
             Err(Stop::Store(e)) => self.failed(&e),
@@ -216,6 +238,7 @@ impl Session {
             self.refresh().await?;
         }
         Box::pin(self.sync(rule.expunge, rule.uid)).await?;
+        self.tell_highest(&mut done).await?;
         self.tagged(tag, &done).await
     }
     pub(super) fn failed(&self, error: &store::Error) -> Done {
@@ -258,12 +281,8 @@ impl Session {
             C::StartTls => Ok(Done::bad("Not here.")),
             C::Authenticate { mechanism, initial } => Box::pin(self.authenticate(&mechanism, initial)).await,
             C::Login { name, password } => Box::pin(self.log_in(name, password)).await,
-            C::Enable(_) => {
-                // Nothing that is announced needs to be enabled; RFC 5161 §3.1 has unknown names ignored.
-                self.wire.write(b"* ENABLED\r\n").await?;
-                Ok(Done::ok("Done."))
-            }
-            C::Select { folder, read_only } => Box::pin(self.select(folder, read_only)).await,
+            C::Enable(names) => Box::pin(self.enable(&names)).await,
+            C::Select { folder, read_only, opening } => Box::pin(self.select(folder, read_only, opening.qresync)).await,
             C::Create(name) => Box::pin(self.create(name)).await,
             C::Delete(name) => Box::pin(self.delete(name)).await,
             C::Rename(from, to) => Box::pin(self.rename(from, to)).await,
@@ -281,8 +300,8 @@ impl Session {
             C::Unselect => Ok(self.unselect()),
             C::Expunge(set) => Box::pin(self.expunge(set)).await,
             C::Search { uid, search } => Box::pin(self.search(tag, uid, search)).await,
-            C::Fetch { uid, set, items } => Box::pin(self.fetch(uid, &set, items)).await,
-            C::Store { uid, set, change, silent, flags } => Box::pin(self.store_flags(uid, &set, change, silent, &flags)).await,
+            C::Fetch { uid, set, items, since } => Box::pin(self.fetch(uid, &set, items, since)).await,
+            C::Store { uid, set, change, silent, flags, since } => Box::pin(self.store_flags(uid, &set, (change, &flags), silent, since)).await,
             C::Copy { uid, set, folder } => Box::pin(self.copy(uid, &set, folder)).await,
             C::Move { uid, set, folder } => Box::pin(self.move_to(uid, &set, folder)).await,
         }

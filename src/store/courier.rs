@@ -1,7 +1,7 @@
 //! What Courier left in a folder, read once: when a folder has no `dovecot-uidlist` yet, one is written from it.
 //!
 //! `courierimapuiddb` has UIDVALIDITY and UIDs (version 1 of the UID list), `courierpop3dsizelist` what POP3 clients heard
-//! in UIDL, `courierimapkeywords/` who has which keyword. The first two are renamed afterwards: a list that is lost later
+//! in UIDL, `courierimapkeywords/` who has which keyword, `courierimapsubscribed` (beside INBOX) what LSUB shows. The first two are renamed afterwards: a list that is lost later
 //! must not be made from numbers that are older than the last ones given. Best effort: a line that cannot be read is
 //! skipped, and what is then not known is numbered anew.
 //!
@@ -15,7 +15,7 @@ use super::{
     dotlock::Dotlock,
     events, file,
     keywords::{self, LETTERS},
-    ledger, scan, uidlist,
+    ledger, names, scan, uidlist,
 };
 use crate::disk;
 use std::{
@@ -27,6 +27,7 @@ use std::{
 
 const IMAP: &str = "courierimapuiddb";
 const POP3: &str = "courierpop3dsizelist";
+const SUBSCRIBED: &str = "courierimapsubscribed";
 const KEYWORDS: &str = "courierimapkeywords";
 const TAKEN: &str = ".taken-over";
 const FILE_MAX: u64 = 256 << 20;
@@ -40,7 +41,7 @@ type UniqueIds = Vec<(Box<[u8]>, Vec<u8>)>;
 pub(super) fn take_over(dir: &Path, new_validity: impl FnOnce() -> Result<u32>) -> Result<bool> {
     let there = |name: &str| disk::stat(&dir.join(name)).is_ok();
     // Dovecot was here since, and its list is lost: Courier's numbers are old.
-    if !(there(IMAP) || there(POP3)) || there("dovecot.index.log") || there("dovecot.index") {
+    if !was_here(dir) || there("dovecot.index.log") || there("dovecot.index") {
         return Ok(false);
     }
     take_keywords(dir);
@@ -65,6 +66,23 @@ pub(super) fn take_over(dir: &Path, new_validity: impl FnOnce() -> Result<u32>) 
     drop(lock);
     events::courier_taken_over(dir);
     Ok(true)
+}
+
+/// Whether Courier's IMAP or POP3 server has had this folder.
+pub(super) fn was_here(dir: &Path) -> bool {
+    [IMAP, POP3].iter().any(|name| disk::stat(&dir.join(name)).is_ok())
+}
+
+/// What `courierimapsubscribed` says: a line for each folder, `INBOX.Lists.rust`. `None` without it.
+pub(super) fn subscribed(maildir: &Path) -> Option<Vec<String>> {
+    let text = read(&maildir.join(SUBSCRIBED))?;
+    let name = |line: &str| {
+        let line = line.trim_end();
+        let rest = line.get(..6).filter(|p| p.eq_ignore_ascii_case("INBOX.")).map_or(line, |p| &line[p.len()..]);
+        let name = rest.split('.').map(names::decode_or_plain).collect::<Vec<_>>().join("/");
+        names::normalise(&name).ok()
+    };
+    Some(String::from_utf8_lossy(&text).lines().filter(|l| !l.starts_with('#')).filter_map(name).collect())
 }
 
 fn read(path: &Path) -> Option<Vec<u8>> {
@@ -260,6 +278,14 @@ mod tests {
         assert_eq!(ids("/2 9 77\na 10 7:77\na 10 8:77\nbad\nx y\n/ 1 1:1\n"), ["a UID7-77"]);
         assert_eq!(ids("a+b:2,S 10\n"), ["a+b a+2Bb"]);
         assert_eq!(ids(""), Vec::<String>::new());
+    }
+
+    #[test]
+    fn subscriptions() {
+        let dir = folder();
+        assert!(subscribed(dir.path()).is_none());
+        std::fs::write(dir.path().join(SUBSCRIBED), "INBOX\nINBOX.Lists.rust\r\ninbox.Entw&APw-rfe\n#shared.x\n\nSent\n").unwrap();
+        assert_eq!(subscribed(dir.path()).unwrap(), ["INBOX", "Lists/rust", "Entwürfe", "Sent"]);
     }
 
     fn folder() -> crate::store::scratch::Dir {

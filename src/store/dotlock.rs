@@ -1,8 +1,13 @@
-//! `FILE.lock`, made with O_EXCL: how Dovecot guards `dovecot-uidlist` and `subscriptions`, and what works on NFS.
+//! `FILE.lock`: how Dovecot guards `dovecot-uidlist` and `subscriptions`, and what works on NFS.
 //!
-//! The file holds `PID:HOST`. It is stale when that process of this host is gone, when it is of this very process
-//! but nobody here holds it (the same process id after a restart, as in a container), or when it is old: who holds a
-//! lock for long touches it. How old, says the clock that dated it: of the host where the file system is.
+//! The lock is one more name of a file that this process keeps for that ([`Token`]), so that taking it makes no inode
+//! and giving it back frees none: ext4 passes over every inode freed in the last minutes when it looks for a new one,
+//! and a lock made anew for each message soon costs more than the message. Where that link cannot be, the lock is a
+//! file of its own, made with O_EXCL.
+//!
+//! It holds `PID:HOST`, and is stale when that process of this host is gone, when it is of this very process but nobody
+//! here holds it (the same process id after a restart, as in a container), or when it is old: who holds a lock for
+//! long touches it. How old, says the clock that dated it: of the host where the file system is.
 
 use crate::disk;
 use std::{
@@ -24,9 +29,49 @@ const WAIT: Duration = Duration::from_secs(30);
 /// A lock that is held for longer is touched.
 const TOUCH: Duration = Duration::from_secs(20);
 
+/// What the locks below a directory are links to: `.gatepost-lock.UNIQUE`, made at the first of them.
+pub(super) struct Token(PathBuf);
+
+static TOKENS: Mutex<Vec<(PathBuf, PathBuf)>> = Mutex::new(Vec::new());
+const TOKEN: &str = ".gatepost-lock.";
+
+impl Token {
+    /// For the locks below `root`. Tokens of processes that are gone are removed.
+    pub(super) fn new(root: &Path) -> Self {
+        let path = root.join(format!("{TOKEN}{:016x}", disk::unique()));
+        let mut tokens = tokens();
+        for (name, _) in disk::list(root).unwrap_or_default() {
+            let old = root.join(&name);
+            let theirs = || tokens.iter().any(|(_, t)| *t == old);
+            if name.to_string_lossy().starts_with(TOKEN) && is_dead(&old) && !theirs() {
+                let _ = disk::remove_file(&old);
+            }
+        }
+        tokens.push((root.to_owned(), path.clone()));
+        Self(path)
+    }
+    fn of(lock: &Path) -> Option<PathBuf> {
+        tokens().iter().rev().find(|(root, _)| lock.starts_with(root)).map(|(_, token)| token.clone())
+    }
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        tokens().retain(|(_, path)| *path != self.0);
+        let _ = disk::remove_file(&self.0);
+    }
+}
+
+fn tokens() -> MutexGuard<'static, Vec<(PathBuf, PathBuf)>> {
+    TOKENS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 pub(super) struct Dotlock {
     path: PathBuf,
-    file: File,
+    /// Device and inode.
+    id: (u64, u64),
+    /// A lock that is no link of the token: open, so that no other file can get its inode.
+    _file: Option<File>,
     touched: Cell<Instant>,
 }
 
@@ -59,13 +104,8 @@ impl Dotlock {
         if !held().insert(path.to_owned()) {
             return Err(disk::Error::new("lock", path, std::io::ErrorKind::AlreadyExists.into()));
         }
-        let made = disk::create_new(path, 0o600).and_then(|mut file| {
-            let text = format!("{}:{}", std::process::id(), disk::hostname());
-            disk::write_all(&mut file, path, text.as_bytes()).inspect_err(|_| drop(disk::remove_file(path)))?;
-            Ok(file)
-        });
-        match made {
-            Ok(file) => Ok(Self { path: path.to_owned(), file, touched: Cell::new(Instant::now()) }),
+        match make(path).and_then(|file| Ok((file, disk::stat(path)?))) {
+            Ok((_file, stat)) => Ok(Self { path: path.to_owned(), id: (stat.dev, stat.ino), _file, touched: Cell::new(Instant::now()) }),
             Err(e) => {
                 held().remove(path);
                 Err(e)
@@ -77,9 +117,31 @@ impl Dotlock {
     pub(super) fn keep(&self) {
         if self.touched.get().elapsed() > TOUCH {
             self.touched.set(Instant::now());
-            let _ = disk::touch(&self.file, &self.path);
+            let _ = disk::touch(&self.path);
         }
     }
+}
+
+/// The file, where it is not the token's.
+fn make(lock: &Path) -> disk::Result<Option<File>> {
+    let Some(token) = Token::of(lock) else { return write(lock).map(Some) };
+    // Dated like a file made now, for who judges its age.
+    let ready = disk::touch(&token).or_else(|_| match write(&token) {
+        Err(e) if !e.is_exists() => Err(e),
+        _ => Ok(()),
+    });
+    match ready.and_then(|()| disk::hard_link(&token, lock)) {
+        Err(e) if !e.is_exists() => write(lock).map(Some),
+        done => done.map(|()| None),
+    }
+}
+
+/// A file with our name in it.
+fn write(path: &Path) -> disk::Result<File> {
+    let mut file = disk::create_new(path, 0o600)?;
+    let text = format!("{}:{}", std::process::id(), disk::hostname());
+    disk::write_all(&mut file, path, text.as_bytes()).inspect_err(|_| drop(disk::remove_file(path)))?;
+    Ok(file)
 }
 
 fn held() -> MutexGuard<'static, BTreeSet<PathBuf>> {
@@ -89,7 +151,7 @@ fn held() -> MutexGuard<'static, BTreeSet<PathBuf>> {
 impl Drop for Dotlock {
     fn drop(&mut self) {
         // Stopped for minutes (a sleeping laptop), we have lost it, and what is there is another's.
-        if !disk::is_nameless(&self.file) {
+        if disk::stat(&self.path).is_ok_and(|s| (s.dev, s.ino) == self.id) {
             let _ = disk::remove_file(&self.path);
         }
         held().remove(&self.path);
@@ -107,7 +169,7 @@ fn remove_if_stale(path: &Path) -> bool {
     if disk::rename(path, &aside).is_err() {
         return false;
     }
-    if disk::stat(&aside).is_ok_and(|s| s.ino != before.ino) {
+    if disk::stat(&aside).is_ok_and(|s| (s.ino, s.mtime) != (before.ino, before.mtime)) {
         let _ = disk::hard_link(&aside, path);
     }
     let _ = disk::remove_file(&aside);
@@ -135,10 +197,12 @@ fn is_stale(path: &Path, stat: &disk::Stat) -> bool {
     if !(0..=limit).contains(&age) && clock_there(path).map_or(age, |now| now - stat.mtime) > limit {
         return true;
     }
-    if stat.size == 0 {
-        return false;
-    }
-    let Ok(text) = disk::read(path) else { return false };
+    stat.size > 0 && is_dead(path)
+}
+
+/// It names a process of this host that is gone, or this one.
+fn is_dead(path: &Path) -> bool {
+    let Ok(text) = disk::read_bounded(path, 1024) else { return false };
     let text = String::from_utf8_lossy(&text);
     let Some((pid, host)) = text.split_once(':') else { return false };
     let Ok(pid) = pid.parse::<i32>() else { return false };
@@ -148,6 +212,35 @@ fn is_stale(path: &Path, stat: &disk::Stat) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_is_a_name_of_the_token() {
+        let dir = crate::store::scratch::Dir::new("token");
+        let names = || {
+            let mut names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        std::fs::write(dir.path().join(format!("{TOKEN}dead")), format!("{}:{}", i32::MAX, disk::hostname())).unwrap();
+        std::fs::write(dir.path().join(format!("{TOKEN}elsewhere")), format!("{}:elsewhere", i32::MAX)).unwrap();
+        let token = Token::new(dir.path());
+        assert_eq!(names(), [format!("{TOKEN}elsewhere")]);
+        let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+        let first = Dotlock::take(&one).unwrap();
+        let second = Dotlock::take(&two).unwrap();
+        let ino = |p: &Path| disk::stat(p).unwrap().ino;
+        assert_eq!([ino(&dir.path().join("one.lock")), ino(&dir.path().join("two.lock"))], [ino(&token.0); 2]);
+        assert!(Dotlock::try_take(&dir.path().join("one.lock")).is_err());
+        drop(first);
+        // Somebody tidied up.
+        std::fs::remove_file(&token.0).unwrap();
+        drop(Dotlock::take(&one).unwrap());
+        drop(second);
+        let another = Token::new(dir.path());
+        assert_eq!(names().len(), 2, "that of a live process stays");
+        drop((token, another));
+        assert_eq!(names(), [format!("{TOKEN}elsewhere")]);
+    }
 
     #[test]
     fn one_holder_and_stale_ones_are_removed() {

@@ -3,7 +3,7 @@
 use super::{
     Changes, Counts, Error, Meta, ModSeq, Result, Store, Uid,
     enter::Arrival,
-    file, ledger, lock, scan,
+    file, ledger, lock, notice, scan,
     state::State,
     summary::Book,
     sync::{Disk, Resume},
@@ -14,6 +14,7 @@ use std::{
     collections::{BTreeSet, HashSet},
     path::Path,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 /// Where it lies; changes when the folder is renamed.
@@ -21,6 +22,7 @@ use std::{
 pub(super) struct Place {
     pub name: String,
     pub dir: Arc<Path>,
+    pub account: Arc<str>,
     /// The home's `Maildir/`.
     pub maildir: Arc<Path>,
 }
@@ -40,6 +42,8 @@ pub struct Folder {
     /// Held for jobs only.
     pub(super) summaries: Mutex<Book>,
     pub(super) event: Event,
+    /// Under which it is watched.
+    pub(super) watch: Mutex<notice::Key>,
 }
 
 /// The bytes of a file, and the name it had.
@@ -70,6 +74,7 @@ impl Folder {
             ready: Mutex::default(),
             summaries: Mutex::default(),
             event: Event::new(),
+            watch: Mutex::default(),
         }
     }
     pub(super) fn dir(&self) -> Arc<Path> {
@@ -157,17 +162,12 @@ impl Folder {
         let state = lock(&self.state);
         uids.iter().map(|u| state.get(u.0).map(super::state::Message::meta)).collect()
     }
-    /// Memory. What happened since this mod-sequence, be it before a restart. Exact for what [`Folder::provable`] knows, but
-    /// that among many thousand expunges some more UIDs may count as gone; else every UID that is not there counts as
-    /// expunged and every message as new. What came before a session began may be told as changed. Costs what happened
-    /// since the folder was opened, not what is in it, unless that is more than is remembered.
+    /// Memory. What happened since this mod-sequence, be it before a restart; for one that was not given yet, nothing. It is
+    /// exact, but that after many thousand expunges every UID that is not there counts as expunged. When it was given in a
+    /// history that was lost, so does every message as new. What came before the folder was opened may count as changed.
+    /// Costs what happened since then, not what is in the folder, unless that is more than is remembered.
     pub fn changes_since(&self, modseq: ModSeq) -> Changes {
         lock(&self.state).changes_since(modseq.0)
-    }
-    /// Memory. What is known of since this mod-sequence, to compare those of messages with (CHANGEDSINCE, QRESYNC): itself,
-    /// or 0 when the folder has lost what happened then, or never got that far.
-    pub fn provable(&self, modseq: ModSeq) -> ModSeq {
-        ModSeq(lock(&self.state).provable(modseq.0))
     }
     /// Memory. What [`Folder::take_recent`] would take, ascending; for who must not take them (EXAMINE, RFC 3501 §6.3.2).
     pub fn peek_recent(&self) -> Vec<Uid> {
@@ -181,6 +181,10 @@ impl Folder {
         let mut state = lock(&self.state);
         let recent: BTreeSet<u32> = std::mem::take(&mut state.recent).into_iter().collect();
         state.told.extend(&recent);
+        drop(state);
+        if !recent.is_empty() {
+            self.store.notices.soon(*lock(&self.watch));
+        }
         recent.into_iter().map(Uid).collect()
     }
     /// Notified after every change (delivery, flags, expunge, other programs).
@@ -193,6 +197,15 @@ impl Folder {
         self.check()?;
         self.move_told(&mut d);
         self.take_in(&mut d, false)
+    }
+    /// Job. [`Folder::sync`], and in how much time to look again when this look leaves a doubt.
+    pub(super) fn noticed(&self) -> Result<Option<Duration>> {
+        let mut d = lock(&self.disk);
+        self.check()?;
+        self.move_told(&mut d);
+        self.take_in(&mut d, false)?;
+        let now = disk::clock();
+        Ok([&d.new, &d.cur].into_iter().filter_map(|w| w.again(now)).min())
     }
 
     /// Job. The message with CRLF line ends; `None`: not there any more.
@@ -264,6 +277,7 @@ impl Rest {
 impl Drop for Folder {
     /// Memory only: the last session may close it on the executor thread.
     fn drop(&mut self) {
+        self.store.notices.closed(*lock(&self.watch));
         let rest = self.rest();
         let dir = self.dir();
         self.store.closed(&dir, self, rest);

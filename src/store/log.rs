@@ -135,7 +135,7 @@ impl Log {
     pub(super) fn lock<'a>(&'a mut self, dir: &Path, each: &mut dyn FnMut(Entry)) -> Held<'a> {
         let path = dir.join(NAME);
         match self.hold(&path, each) {
-            Ok(held) => self.catch_up(&path, held, each),
+            Ok(held) => self.catch_up(&path, &held, each),
             Err(e) => {
                 self.spoil(&path, &e);
                 self.file = None;
@@ -214,7 +214,7 @@ impl Log {
     }
 
     /// What others did since the last time.
-    fn catch_up(&mut self, path: &Path, found: Found, each: &mut dyn FnMut(Entry)) {
+    fn catch_up(&mut self, path: &Path, found: &Found, each: &mut dyn FnMut(Entry)) {
         let header = found.header.filter(|h| h.validity == self.header.validity);
         let Some(header) = header.filter(|_| (HEADER as u64..=FILE_MAX).contains(&found.size)) else {
             // Removed under us, or something else was put there.

@@ -4,13 +4,13 @@
 //! others only look at memory and may be called on the executor thread (no lock is ever held across I/O there).
 //! Knows no wire syntax, no async, no config files. The invariants of the disk layout stand in ARCHITECTURE.md.
 //!
-//! The files: `deliver` (into `new/`), `sync` (what is on disk becomes state, with `scan`, `watch` and `enter`), `flags` and
-//! `transfer` (what sessions change), `state` (messages and their history in memory), `ledger`, `uidlist` and
-//! `keywords` (Dovecot's files), `home`, `names` and `subscriptions` (folders),
-//! `courier` (what Courier left).
+//! The files: `deliver` (into `new/`), `sync` (what is on disk becomes state, with `scan`, `watch` and `enter`),
+//! `notice` (when others changed it), `flags` and `transfer` (what sessions change), `commit` (each change gets its
+//! mod-sequence in the `log` and becomes state), `state` (messages and their history in memory), `ledger`, `uidlist` and `keywords` (Dovecot's files), `courier` and `noted` (what other servers left), `home`, `layout`,
+//! `names` and `subscriptions` (folders).
 //!
 //! Locks, in this order: a folder's `disk` (a whole job; of two folders the lower address first), the UID list's
-//! dotlock (other programs), then those for memory only (`state`, `place`, `under_way`, the store's maps).
+//! dotlock (other programs), the log's (for one append), then those for memory only (`state`, `place`, `under_way`, the store's maps).
 
 mod commit;
 mod courier;
@@ -23,10 +23,17 @@ mod flags;
 mod folder;
 mod home;
 mod keywords;
+mod layout;
 mod ledger;
 mod log;
+mod maildirsize;
 mod names;
+mod noted;
+mod notice;
+#[cfg(test)]
+mod notice_tests;
 mod packed;
+mod quota;
 mod scan;
 #[cfg(test)]
 mod scratch;
@@ -43,12 +50,15 @@ mod watch;
 
 use crate::disk::{self, Draft};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
 
 pub use folder::Folder;
+pub use noted::Noted;
+pub use notice::{Look, Notices};
+pub use quota::{Level, Limits, Over, Quotas, Usage};
 
 /// RFC 9051 §2.3.1.1: never reused in a folder, strictly ascending.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -65,8 +75,10 @@ pub enum Error {
     Exists(String),
     /// A name that cannot be a folder; the text says why.
     BadName(String),
-    /// Disk or quota full: 452 4.2.2 / NO [OVERQUOTA].
+    /// The disk is full: 452 4.3.1 / NO [OVERQUOTA].
     Full,
+    /// The account is full: 452 4.2.2 or 552 5.2.2 / NO [OVERQUOTA].
+    OverQuota(Over),
     Disk(disk::Error),
 }
 
@@ -82,6 +94,8 @@ impl std::fmt::Display for Error {
             Self::Exists(n) => write!(f, "folder exists already: {n}"),
             Self::BadName(why) => f.write_str(why),
             Self::Full => f.write_str("the disk is full"),
+            Self::OverQuota(over) if over.never => f.write_str("larger than all that the account may keep"),
+            Self::OverQuota(_) => f.write_str("the account is over its quota"),
             Self::Disk(e) => e.fmt(f),
         }
     }
@@ -183,6 +197,11 @@ pub struct Store {
     /// What is remembered of others; bounded.
     rests: Mutex<HashMap<PathBuf, folder::Rest>>,
     summaries: Mutex<summary::Cache>,
+    quotas: OnceLock<Box<dyn Quotas>>,
+    /// Homes with limits in which other programs were seen, by `Maildir/`; bounded.
+    touched: Mutex<HashSet<Arc<Path>>>,
+    notices: Arc<Notices>,
+    _locks: dotlock::Token,
 }
 
 /// Closed folders that are remembered, some 200 bytes each.
@@ -204,7 +223,18 @@ impl Store {
             open: Mutex::default(),
             rests: Mutex::default(),
             summaries: Mutex::default(),
+            quotas: OnceLock::new(),
+            touched: Mutex::default(),
+            notices: Arc::default(),
+            _locks: dotlock::Token::new(root),
         }))
+    }
+
+    /// Folders that are opened by [`Home::open_watched`] from now on are watched for what other programs do there; the
+    /// caller sees to it that the looks which become due are made.
+    pub fn notices(&self) -> Arc<Notices> {
+        self.notices.begin();
+        Arc::clone(&self.notices)
     }
 
     /// Memory. The home of `alice@example.org`: `ROOT/example.org/alice`. Nothing is made yet.
@@ -217,7 +247,7 @@ impl Store {
             return Err(bad());
         }
         let maildir = self.root.join(domain).join(local).join("Maildir");
-        Ok(Home { store: Arc::clone(self), maildir: maildir.into() })
+        Ok(Home { store: Arc::clone(self), account: account.into(), maildir: maildir.into() })
     }
 
     /// The one copy of a folder's state, not loaded yet when nobody had it open.
@@ -288,6 +318,7 @@ pub struct Listed {
 #[derive(Clone)]
 pub struct Home {
     store: Arc<Store>,
+    account: Arc<str>,
     maildir: Arc<Path>,
 }
 

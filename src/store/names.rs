@@ -1,14 +1,17 @@
-//! Folder names: UTF-8 with `/` for clients, Maildir++ `.A.B` in modified UTF-7 (RFC 3501 §5.1.3) on disk.
+//! Folder names: UTF-8 with `/` for clients, on disk Maildir++ `.A.B` or levels of a tree, in modified UTF-7
+//! (RFC 3501 §5.1.3).
 //!
 //! Dovecot and Courier write the same names. A dot inside a level is read from `&AC4-`, but no such folder is made:
 //! Dovecot 2.3 lists it and cannot open it. Directories in plain UTF-8, as some restore scripts leave them, are read.
 
 use super::{Error, Result};
 
-/// On disk, of the whole `.A.B`: NAME_MAX, which other programs use up.
-const MAX_DISK: usize = 255;
-/// Of what is made here: others make lock and control files from it.
-const MAX_NEW: usize = 200;
+/// Of a level on disk: NAME_MAX, which other programs use up, and a dot.
+const MAX_LEVEL: usize = 254;
+/// Of the whole name.
+const MAX_NAME: usize = 1000;
+/// Of a directory that is made here: others make lock and control files from its name.
+pub(super) const MAX_NEW: usize = 200;
 const MAX_LEVELS: usize = 32;
 
 /// Checks a client's name and gives it its one form: `INBOX` in capitals (alone and as first level), no trailing `/`.
@@ -29,20 +32,8 @@ pub(super) fn normalise(name: &str) -> Result<String> {
     }
     let (first, rest) = name.split_at(name.find('/').unwrap_or(name.len()));
     let name = if first.eq_ignore_ascii_case("INBOX") { format!("INBOX{rest}") } else { name.to_owned() };
-    if to_disk(&name).len() > MAX_DISK {
+    if name.len() > MAX_NAME || name.split('/').any(|l| l.len() > MAX_LEVEL && level_to_disk(l, false).len() > MAX_LEVEL) {
         return bad("too long");
-    }
-    Ok(name)
-}
-
-/// As [`normalise`], for a folder that is to be made.
-pub(super) fn for_new(name: &str) -> Result<String> {
-    if name.contains('.') {
-        return Err(Error::BadName("not a folder name: a dot, which is what separates levels on disk".to_owned()));
-    }
-    let name = normalise(name)?;
-    if to_disk(&name).len() > MAX_NEW {
-        return Err(Error::BadName("not a folder name: too long".to_owned()));
     }
     Ok(name)
 }
@@ -73,18 +64,34 @@ pub(super) fn from_disk(dir: &str) -> Option<String> {
     (normalise(&name).is_ok_and(|n| n == name) && name != "INBOX").then_some(name)
 }
 
+/// A level's directory in a tree; in UTF-8, unless that would mean something else in modified UTF-7.
+pub(super) fn level_to_disk(level: &str, utf8: bool) -> String {
+    if utf8 && level_from_disk(level) == level { level.to_owned() } else { encode_but(level, "") }
+}
+
+/// And back: what is not the modified UTF-7 that we would write stands as it is.
+pub(super) fn level_from_disk(level: &str) -> String {
+    decode(level).filter(|d| encode_but(d, "") == level).unwrap_or_else(|| level.to_owned())
+}
+
 /// One level, for `subscriptions`.
 pub(super) fn decode_or_plain(level: &str) -> String {
-    decode(level).filter(|d| encode(d) == level).unwrap_or_else(|| level.to_owned())
+    decode(level).filter(|d| encode(d) == level || encode_but(d, "") == level).unwrap_or_else(|| level.to_owned())
 }
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,";
 
-pub(super) fn encode(level: &str) -> String {
+/// For Maildir++, where a dot separates levels.
+fn encode(level: &str) -> String {
+    encode_but(level, ".")
+}
+
+/// Modified UTF-7; `but` are characters that do not stand for themselves.
+fn encode_but(level: &str, but: &str) -> String {
     let mut out = String::with_capacity(level.len());
     let (mut bits, mut n, mut inside) = (0u32, 0u32, false);
     for c in level.chars() {
-        if matches!(c, ' '..='~') && c != '.' {
+        if matches!(c, ' '..='~') && !but.contains(c) {
             if inside {
                 close(&mut out, bits, n);
                 (bits, n, inside) = (0, 0, false);
@@ -222,7 +229,8 @@ mod tests {
         }
         for (len, known, new) in [(199, true, true), (200, true, false), (254, true, false), (255, false, false)] {
             let name = "x".repeat(len);
-            assert_eq!((normalise(&name).is_ok(), for_new(&name).is_ok()), (known, new), "{len}");
+            let for_new = crate::store::layout::for_new(&name, crate::store::layout::Layout::default());
+            assert_eq!((normalise(&name).is_ok(), for_new.is_ok()), (known, new), "{len}");
         }
         assert!(normalise(&"a/".repeat(40)).is_err());
     }

@@ -396,16 +396,15 @@ impl State {
         out
     }
 
-    /// What is known of since this mod-sequence: itself, or 0 when nothing is, because it was given in a history that was
-    /// lost, or never.
-    pub(super) fn provable(&self, modseq: u64) -> u64 {
-        let lost = modseq > self.modseq || self.gaps.iter().any(|(after, before)| *after < modseq && modseq < *before);
+    /// From where on a client has to be told: from this mod-sequence, or from 0 when it was given in a history that was lost.
+    fn provable(&self, modseq: u64) -> u64 {
+        let lost = self.gaps.iter().any(|(after, before)| *after < modseq && modseq < *before);
         if lost { 0 } else { modseq }
     }
 
     /// Called after every command of every session: with nothing new it looks at nothing.
     pub(super) fn changes_since(&self, modseq: u64) -> Changes {
-        if modseq == self.modseq {
+        if modseq >= self.modseq {
             return Changes { modseq: ModSeq(self.modseq), ..Changes::default() };
         }
         let modseq = self.provable(modseq);

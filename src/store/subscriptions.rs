@@ -1,9 +1,10 @@
 //! `subscriptions` beside INBOX, as Dovecot writes it.
 //!
 //! Version 2 begins with `V<TAB>2` and an empty line; then a name per line, modified UTF-7, levels between tabs.
-//! Older files have no header and a dot (or slash) between levels. Lines we cannot read are kept as they are.
+//! Older files have no header; in Maildir++ a dot (or slash) separates their levels, in a tree a slash. Names are spelt as
+//! on disk, read in either spelling. Lines we cannot read are kept as they are.
 
-use super::{Result, dotlock::Dotlock, names};
+use super::{Result, dotlock::Dotlock, layout::Layout, names};
 use crate::disk;
 use std::path::Path;
 
@@ -15,13 +16,18 @@ fn is_v2(text: &[u8]) -> bool {
 }
 
 /// What a line means; `None` for headers, damage and names that cannot be.
-fn name(line: &[u8], v2: bool) -> Option<String> {
+fn name(line: &[u8], v2: bool, layout: Layout) -> Option<String> {
     let line = std::str::from_utf8(line).ok()?;
     if line.is_empty() || (v2 && line == "V\t2") {
         return None;
     }
     let level = |l: &str| names::decode_or_plain(&if v2 { unescape(l) } else { l.to_owned() });
-    let levels: Vec<String> = if v2 { line.split('\t').map(level).collect() } else { line.split(['.', '/']).map(level).collect() };
+    let separators: &[char] = match (v2, layout.tree) {
+        (true, _) => &['\t'],
+        (false, true) => &['/'],
+        (false, false) => &['.', '/'],
+    };
+    let levels: Vec<String> = line.split(separators).map(level).collect();
     let name = levels.join("/");
     names::normalise(&name).ok().filter(|n| n.matches('/').count() + 1 == levels.len())
 }
@@ -31,9 +37,13 @@ fn unescape(level: &str) -> String {
     level.replace("\u{1}t", "\t").replace("\u{1}n", "\n").replace("\u{1}r", "\r").replace("\u{1}0", "\0").replace("\u{1}1", "\u{1}")
 }
 
-fn line(name: &str, v2: bool) -> String {
-    let levels: Vec<String> = name.split('/').map(names::encode).collect();
-    levels.join(if v2 { "\t" } else { "." })
+fn line(name: &str, v2: bool, layout: Layout) -> String {
+    let levels: Vec<String> = name.split('/').map(|l| names::level_to_disk(l, layout.utf8)).collect();
+    levels.join(match (v2, layout.tree) {
+        (true, _) => "\t",
+        (false, true) => "/",
+        (false, false) => ".",
+    })
 }
 
 /// Whether there is a file at all: a home that somebody logged into has one.
@@ -41,17 +51,19 @@ pub(super) fn exist(maildir: &Path) -> bool {
     disk::stat(&maildir.join(NAME)).is_ok()
 }
 
-pub(super) fn read(maildir: &Path) -> Result<Vec<String>> {
+/// `layout` is asked for when the file does not say how levels are separated.
+pub(super) fn read(maildir: &Path, layout: impl FnOnce() -> Result<Layout>) -> Result<Vec<String>> {
     let text = disk::read_if_exists(&maildir.join(NAME))?.unwrap_or_default();
     let v2 = is_v2(&text);
-    let mut names: Vec<String> = text.split(|b| *b == b'\n').filter_map(|l| name(l, v2)).collect();
+    let layout = if v2 || text.is_empty() { Layout::default() } else { layout()? };
+    let mut names: Vec<String> = text.split(|b| *b == b'\n').filter_map(|l| name(l, v2, layout)).collect();
     names.sort_by(|a, b| super::home::inbox_first(a, b));
     names.dedup();
     Ok(names)
 }
 
 /// Adds or takes out names (normalised), in one write.
-pub(super) fn set(maildir: &Path, wanted: &[&str], on: bool) -> Result<()> {
+pub(super) fn set(maildir: &Path, wanted: &[&str], on: bool, layout: Layout) -> Result<()> {
     let path = maildir.join(NAME);
     let _lock = Dotlock::take(&path)?;
     let before = disk::read_if_exists(&path)?;
@@ -60,7 +72,7 @@ pub(super) fn set(maildir: &Path, wanted: &[&str], on: bool) -> Result<()> {
     let (mut out, mut there) = (Vec::new(), Vec::new());
     for l in text.split_inclusive(|b| *b == b'\n') {
         let bare = l.strip_suffix(b"\n").unwrap_or(l);
-        match name(bare, v2).filter(|n| wanted.contains(&n.as_str())) {
+        match name(bare, v2, layout).filter(|n| wanted.contains(&n.as_str())) {
             Some(_) if !on => continue,
             Some(n) => there.push(n),
             None => {}
@@ -69,7 +81,7 @@ pub(super) fn set(maildir: &Path, wanted: &[&str], on: bool) -> Result<()> {
         out.push(b'\n');
     }
     for n in wanted.iter().filter(|n| on && !there.iter().any(|t| t == *n)) {
-        out.extend_from_slice(line(n, v2).as_bytes());
+        out.extend_from_slice(line(n, v2, layout).as_bytes());
         out.push(b'\n');
     }
     if before.as_deref() != Some(&out[..]) {
@@ -84,27 +96,34 @@ mod tests {
 
     #[test]
     fn both_versions_of_the_file() {
-        const CASES: &[(&str, &[&str], &str)] = &[
-            ("", &[], "V\t2\n\nNeu&AOk-\tx\n"),
+        const FLAT: Layout = Layout { tree: false, utf8: false };
+        const TREE: Layout = Layout { tree: true, utf8: false };
+        const CASES: &[(Layout, &str, &[&str], &str)] = &[
+            (FLAT, "", &[], "V\t2\n\nNeu&AOk-\tx\n"),
             (
+                FLAT,
                 "V\t2\n\nEntw&APw-rfe\nLists\trust\nA&-B\nINBOX\n",
                 &["INBOX", "A&B", "Entwürfe", "Lists/rust"],
                 "V\t2\n\nEntw&APw-rfe\nLists\trust\nA&-B\nINBOX\nNeu&AOk-\tx\n",
             ),
-            ("Lists.rust\nSent\n\u{7f}x\n", &["Lists/rust", "Sent"], "Lists.rust\nSent\n\u{7f}x\nNeu&AOk-.x\n"),
-            ("Sent", &["Sent"], "Sent\nNeu&AOk-.x\n"),
+            (FLAT, "Lists.rust\nSent\n\u{7f}x\n", &["Lists/rust", "Sent"], "Lists.rust\nSent\n\u{7f}x\nNeu&AOk-.x\n"),
+            (FLAT, "Sent", &["Sent"], "Sent\nNeu&AOk-.x\n"),
+            (TREE, "Lists/v1.0\nSent\n", &["Lists/v1.0", "Sent"], "Lists/v1.0\nSent\nNeu&AOk-/x\n"),
+            (TREE, "V\t2\n\nLists\tv1.0\n", &["Lists/v1.0"], "V\t2\n\nLists\tv1.0\nNeu&AOk-\tx\n"),
+            (Layout { tree: true, utf8: true }, "V\t2\n\né\tv1.0\n", &["é/v1.0"], "V\t2\n\né\tv1.0\nNeué\tx\n"),
         ];
         let dir = crate::store::scratch::Dir::new("subscriptions");
         let file = dir.path().join(NAME);
-        for (text, names, after) in CASES {
+        for (layout, text, names, after) in CASES {
             std::fs::write(&file, text).unwrap();
-            assert_eq!(read(dir.path()).unwrap(), *names, "{text:?}");
+            let read = || read(dir.path(), || Ok(*layout)).unwrap();
+            assert_eq!(read(), *names, "{text:?}");
             for _ in 0..2 {
-                set(dir.path(), &["Neué/x"], true).unwrap();
+                set(dir.path(), &["Neué/x"], true, *layout).unwrap();
                 assert_eq!(std::fs::read_to_string(&file).unwrap(), *after, "{text:?}");
             }
-            set(dir.path(), &["Neué/x"], false).unwrap();
-            assert_eq!(read(dir.path()).unwrap(), *names, "{text:?}");
+            set(dir.path(), &["Neué/x"], false, *layout).unwrap();
+            assert_eq!(read(), *names, "{text:?}");
         }
     }
 }

@@ -120,6 +120,9 @@ impl Folder {
         // In this order files that have no UID yet get theirs.
         fresh.sort_by_cached_key(|(f, _)| (file::time(&f.name), f.name.clone()));
         found.append(&mut fresh);
+        if d.loaded && !(found.is_empty() && diff.missing.is_empty()) {
+            self.touched();
+        }
         let mut arrivals = Vec::with_capacity(found.len());
         for (f, known) in found {
             match arrival(dir, f, known, high.as_ref()) {
@@ -132,7 +135,7 @@ impl Folder {
             }
         }
         let learned = arrivals.iter().filter(|a| a.learned && a.uid.is_some()).count();
-        let batch = self.found(diff.renamed, diff.missing, high.filter(|_| d.loaded));
+        let batch = self.found(diff.renamed, diff.missing, high.as_ref().filter(|_| d.loaded));
         settled &= self.take_arrivals(d, dir, own.as_ref().or(held), batch, arrivals)?;
         settled &= lock_state(self).unsure.is_empty();
         if learned >= LEARNED {
@@ -265,13 +268,13 @@ impl Folder {
     }
 
     /// Renames and removals by others, and keywords read anew.
-    fn found(&self, renamed: Vec<(u32, Found)>, missing: Vec<u32>, high: Option<High>) -> Batch {
+    fn found(&self, renamed: Vec<(u32, Found)>, missing: Vec<u32>, high: Option<&High>) -> Batch {
         let state = lock_state(self);
-        let mut marked = high.as_ref().map(|high| with_high(&state, high)).unwrap_or_default();
+        let mut marked = high.map(|high| with_high(&state, high)).unwrap_or_default();
         for (uid, f) in renamed {
             let Some(m) = state.get(uid) else { continue };
             let (flags, letters) = file::flags(&f.name);
-            let above = match &high {
+            let above = match high {
                 Some(high) => high.get(file::base(&f.name)).copied().unwrap_or(0),
                 None => m.keywords() & !keywords::LETTERS,
             };

@@ -24,6 +24,9 @@ pub(in crate::store) struct Live {
     pub keywords: KeywordBits,
 }
 
+/// Hands on every message, UIDs ascending.
+type Messages<'a> = dyn FnMut(&mut dyn FnMut(Live)) + 'a;
+
 /// The log, locked.
 pub(in crate::store) struct Held<'a> {
     pub(super) log: &'a mut Log,
@@ -80,15 +83,8 @@ impl Held<'_> {
 
     /// Writes the log anew, durable. Failing costs history after a restart, no more; it is tried again with the next change.
     /// `gone`: what went away, in the order in which it did (mod-sequence, first, last); of what did so at or before
-    /// `floor`, some is not there. `messages` hands on every message, UIDs ascending, as often as it is called.
-    pub(in crate::store) fn rewrite(
-        &mut self,
-        modseq: u64,
-        floor: u64,
-        next: (u32, u32),
-        gone: &[(u64, u32, u32)],
-        messages: &mut dyn FnMut(&mut dyn FnMut(Live)),
-    ) {
+    /// `floor`, some is not there. `messages` is called more than once.
+    pub(in crate::store) fn rewrite(&mut self, modseq: u64, floor: u64, next: (u32, u32), gone: &[(u64, u32, u32)], messages: &mut Messages<'_>) {
         let log = &mut *self.log;
         log.last = log.last.max(modseq);
         log.note(Item::Next(next.0, next.1));
@@ -152,7 +148,7 @@ fn replace(path: &Path, tmp: &Path, header: &mut Header, blocks: &[u8]) -> disk:
     Ok(file)
 }
 
-fn blocks(log: &Log, gone: &[(u64, u32, u32)], messages: &mut dyn FnMut(&mut dyn FnMut(Live))) -> (Vec<u8>, u64) {
+fn blocks(log: &Log, gone: &[(u64, u32, u32)], messages: &mut Messages<'_>) -> (Vec<u8>, u64) {
     let mut weight = 0;
     let mut out = Writer::default();
     log.gaps.iter().for_each(|(after, before)| out.gap(*after, *before));

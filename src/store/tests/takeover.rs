@@ -51,3 +51,104 @@ fn a_folder_of_couriers() {
     let list = std::fs::read_to_string(w.maildir().join("dovecot-uidlist")).unwrap();
     assert!(list.contains("\n4 PUID7-99 "), "{list}");
 }
+
+fn tree(w: &World, folders: &[&str]) {
+    put(&w.maildir(), &[]);
+    for folder in folders {
+        put(&w.maildir().join(folder), &[]);
+    }
+}
+
+fn listed(home: &Home) -> Vec<String> {
+    home.list().unwrap().into_iter().map(|l| format!("{}{}", l.name, if l.selectable { "" } else { " -" })).collect()
+}
+
+#[test]
+fn a_tree_is_served_as_one() {
+    let mut w = World::new("tree");
+    tree(&w, &["Sent", "Lists/rust", "v1.0"]);
+    std::fs::create_dir(w.maildir().join("control")).unwrap();
+    let home = w.home();
+    home.prepare().unwrap();
+    assert_eq!(listed(&home), ["INBOX", "Lists -", "Lists/rust", "Sent", "v1.0"]);
+    home.create("Lists/v2.0/Entwürfe").unwrap();
+    assert!(w.maildir().join("Lists/v2.0/Entw&APw-rfe/cur").is_dir());
+    assert!(!w.maildir().join("Lists/v2.0/maildirfolder").exists());
+    assert!(matches!(home.create("Lists/v2.0"), Err(Error::Exists(_))));
+    for name in ["Sent/cur", "../x", "/etc", "Sent/../../x", "subscriptions"] {
+        assert!(matches!(home.create(name), Err(Error::BadName(_))), "{name}");
+    }
+    // Delivered to one that was restored without its empty directories.
+    let rust = w.maildir().join("Lists/rust");
+    std::fs::remove_dir(rust.join("tmp")).unwrap();
+    std::fs::remove_dir(rust.join("new")).unwrap();
+    let to = Target { account: "alice@example.org".to_owned(), folder: Some("Lists/rust".to_owned()) };
+    w.store.deliver(&[to], b"", &Draft::from_bytes(b"x\r\n".to_vec()), SystemTime::now()).remove(0).unwrap();
+    assert_eq!(files(&rust.join("new")).len(), 1);
+
+    // Renamed with what is below, while a session has one of them open.
+    let open = home.open("Lists/rust").unwrap();
+    assert!(matches!(home.rename("Lists", "Lists/rust/x"), Err(Error::BadName(_))));
+    assert!(matches!(home.rename("Lists", "Sent"), Err(Error::Exists(_))));
+    home.rename("Lists", "Alte/Listen").unwrap();
+    assert_eq!(listed(&home), ["INBOX", "Alte", "Alte/Listen", "Alte/Listen/rust", "Alte/Listen/v2.0", "Alte/Listen/v2.0/Entwürfe", "Sent", "v1.0"]);
+    assert_eq!(open.read(Uid(1)).unwrap().unwrap(), b"x\r\n");
+    assert_eq!(open.name(), "Alte/Listen/rust");
+    assert!(Arc::ptr_eq(&open, &home.open("Alte/Listen/rust").unwrap()));
+
+    // Deleted, and the children stay.
+    home.open("Alte/Listen")
+        .unwrap()
+        .append(&[Append { draft: &Draft::from_bytes(b"y".to_vec()), flags: Flags::SEEN, keywords: vec![], internal_date: 5 }])
+        .unwrap();
+    let validity = home.open("Alte/Listen").unwrap().counts().uid_validity;
+    let gone = home.open("Alte/Listen").unwrap();
+    home.delete("Alte/Listen").unwrap();
+    assert!(gone.is_gone());
+    assert!(matches!(home.open("Alte/Listen"), Err(Error::NotFound(_))));
+    assert_eq!(listed(&home)[..4], ["INBOX", "Alte", "Alte/Listen -", "Alte/Listen/rust"]);
+    assert_eq!(uids(&home.open("Alte/Listen/rust").unwrap()), [1]);
+    home.create("Alte/Listen").unwrap();
+    let counts = home.open("Alte/Listen").unwrap().counts();
+    assert!(counts.messages == 0 && counts.uid_validity > validity, "{counts:?}");
+    home.delete("Alte/Listen/v2.0/Entwürfe").unwrap();
+    assert!(!w.maildir().join("Alte/Listen/v2.0/Entw&APw-rfe").exists());
+    assert!(!files(&w.maildir()).iter().any(|n| n.contains("trash")));
+    // Onto directories that are above other folders: no.
+    std::fs::remove_dir_all(w.maildir().join("Alte/cur")).unwrap();
+    assert!(matches!(home.rename("v1.0", "Alte"), Err(Error::Exists(_))));
+    home.subscribe("Alte/Listen/rust", true).unwrap();
+    drop((home, open, gone));
+    w.reopen();
+    assert_eq!(w.home().subscriptions().unwrap(), ["Alte/Listen/rust"]);
+    assert!(listed(&w.home()).contains(&"v1.0".to_owned()));
+}
+
+#[test]
+fn both_layouts_in_one_home() {
+    let w = World::new("mixed");
+    tree(&w, &["Old/x", "Old/x/y", ".New", ".Old.flat"]);
+    let home = w.home();
+    assert_eq!(listed(&home), ["INBOX", "New", "Old -", "Old/flat", "Old/x", "Old/x/y"]);
+    home.create("More/a").unwrap();
+    assert!(w.maildir().join(".More.a").is_dir());
+    home.rename("Old", "Older").unwrap();
+    assert_eq!(listed(&home), ["INBOX", "More", "More/a", "New", "Older -", "Older/flat", "Older/x", "Older/x/y"]);
+    assert!(w.maildir().join(".Older.flat").is_dir() && w.maildir().join("Older/x/y").is_dir());
+    home.delete("Older/x").unwrap();
+    home.delete("Older/flat").unwrap();
+    assert_eq!(listed(&home), ["INBOX", "More", "More/a", "New", "Older -", "Older/x -", "Older/x/y"]);
+}
+
+#[test]
+fn a_home_that_others_filled_gets_no_folders() {
+    let w = World::new("filled");
+    put(&w.maildir(), &[("dovecot-uidlist", "3 V77 N9\n")]);
+    w.home().prepare().unwrap();
+    assert_eq!(listed(&w.home()), ["INBOX"]);
+    std::fs::remove_file(w.maildir().join("dovecot-uidlist")).unwrap();
+    std::fs::write(w.maildir().join("courierimapsubscribed"), "INBOX\nINBOX.Lists.rust\n").unwrap();
+    w.home().prepare().unwrap();
+    assert_eq!(listed(&w.home()), ["INBOX"]);
+    assert_eq!(w.home().subscriptions().unwrap(), ["INBOX", "Lists/rust"]);
+}
