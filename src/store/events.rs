@@ -32,6 +32,10 @@ pub(super) fn log_damaged(path: &Path, bytes: u64) {
 pub(super) fn too_many_folders(maildir: &Path) {
     Line::error("store", "too-many-folders").with("path", maildir.display()).with("result", "some are not shown").send();
 }
+/// What of it was lost is made anew when it is asked for.
+pub(super) fn summaries_damaged(path: &Path, bytes: u64) {
+    Line::warn("store", "summaries-damaged").with("path", path.display()).with("bytes", bytes).send();
+}
 pub(super) fn summary_not_stored(e: &disk::Error) {
     Line::debug("store", "summary-not-stored").with("error", e).send();
 }

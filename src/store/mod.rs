@@ -6,11 +6,13 @@
 //!
 //! The files: `deliver` (into `new/`), `sync` (what is on disk becomes state, with `scan`, `watch` and `enter`),
 //! `notice` (when others changed it), `flags` and `transfer` (what sessions change), `commit` (each change gets its
-//! mod-sequence in the `log` and becomes state), `state` (messages and their history in memory), `ledger`, `uidlist` and `keywords` (Dovecot's files), `courier` and `noted` (what other servers left), `home`, `layout`,
-//! `names` and `subscriptions` (folders).
+//! mod-sequence in the `log` and becomes state), `state` (messages and their history in memory), `ledger`, `uidlist` and
+//! `keywords` (Dovecot's files), `courier` and `noted` (what other servers left), `home`, `layout`, `names` and
+//! `subscriptions` (folders).
 //!
 //! Locks, in this order: a folder's `disk` (a whole job; of two folders the lower address first), the UID list's
-//! dotlock (other programs), the log's (for one append), then those for memory only (`state`, `place`, `under_way`, the store's maps).
+//! dotlock (other programs), the log's (for one append), then those for memory only (`state`, `place`, `under_way`, the
+//! store's maps).
 
 mod commit;
 mod courier;
@@ -40,6 +42,7 @@ mod scratch;
 mod state;
 mod subscriptions;
 mod summary;
+mod summary_file;
 mod sweep;
 mod sync;
 #[cfg(test)]
@@ -59,6 +62,7 @@ pub use folder::Folder;
 pub use noted::Noted;
 pub use notice::{Look, Notices};
 pub use quota::{Level, Limits, Over, Quotas, Usage};
+pub use summary::Summaries;
 
 /// RFC 9051 §2.3.1.1: never reused in a folder, strictly ascending.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -75,6 +79,8 @@ pub enum Error {
     Exists(String),
     /// A name that cannot be a folder; the text says why.
     BadName(String),
+    /// More of something than there may be; the text says of what.
+    Limit(&'static str),
     /// The disk is full: 452 4.3.1 / NO [OVERQUOTA].
     Full,
     /// The account is full: 452 4.2.2 or 552 5.2.2 / NO [OVERQUOTA].
@@ -93,6 +99,7 @@ impl std::fmt::Display for Error {
             Self::NotFound(n) => write!(f, "no such folder: {n}"),
             Self::Exists(n) => write!(f, "folder exists already: {n}"),
             Self::BadName(why) => f.write_str(why),
+            Self::Limit(why) => f.write_str(why),
             Self::Full => f.write_str("the disk is full"),
             Self::OverQuota(over) if over.never => f.write_str("larger than all that the account may keep"),
             Self::OverQuota(_) => f.write_str("the account is over its quota"),
@@ -186,17 +193,19 @@ pub struct Stored {
 }
 
 /// Made of the bytes of a message once, kept beside the index, opaque here (imapd writes ENVELOPE and BODYSTRUCTURE).
+/// Its first byte says in which form it is, also when there is no message: those of other forms are made anew.
 pub type Summarise = fn(&[u8]) -> Vec<u8>;
 
 pub struct Store {
     root: PathBuf,
     host: String,
     summarise: Summarise,
+    /// Of the summaries that it makes.
+    form: Option<u8>,
     /// Folders that some session has open, by directory.
     open: Mutex<HashMap<PathBuf, Weak<Folder>>>,
     /// What is remembered of others; bounded.
     rests: Mutex<HashMap<PathBuf, folder::Rest>>,
-    summaries: Mutex<summary::Cache>,
     quotas: OnceLock<Box<dyn Quotas>>,
     /// Homes with limits in which other programs were seen, by `Maildir/`; bounded.
     touched: Mutex<HashSet<Arc<Path>>>,
@@ -220,9 +229,9 @@ impl Store {
             root: root.to_owned(),
             host: file::escape_host(host),
             summarise,
+            form: summarise(b"").first().copied(),
             open: Mutex::default(),
             rests: Mutex::default(),
-            summaries: Mutex::default(),
             quotas: OnceLock::new(),
             touched: Mutex::default(),
             notices: Arc::default(),
