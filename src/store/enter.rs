@@ -80,7 +80,7 @@ impl Folder {
     /// else wrote the list since it was read. Nothing changed when this fails.
     fn enter(&self, d: &mut Disk, held: &Dotlock, arrivals: Vec<Arrival>) -> Result<Vec<u32>> {
         let dir = self.dir();
-        let first = d.next.max(1);
+        let first = d.next.max(d.ledger.floor(&dir));
         let next = first.saturating_add(u32::try_from(arrivals.len()).unwrap_or(u32::MAX));
         self.check_room(Some(next))?;
         let uids: Vec<u32> = (first..next).collect();
