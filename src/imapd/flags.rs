@@ -7,6 +7,9 @@ use crate::{
 };
 use std::collections::HashMap;
 
+/// Keywords that a folder can have.
+pub(super) const KEYWORDS_MAX: usize = KeywordBits::BITS as usize;
+
 /// Maildir's P. A keyword to clients, a letter in the file name to other programs.
 const FORWARDED: &str = "$Forwarded";
 
@@ -52,6 +55,14 @@ pub(super) fn split(flags: &[Flag]) -> (Flags, Vec<String>) {
     (bits, keywords)
 }
 
+/// Where no keyword more can be made, the letter has to do for `$Forwarded`.
+pub(super) fn fit(keywords: &mut Vec<String>, known: &[String]) {
+    let new = keywords.iter().filter(|k| keyword_bit(k, known).is_none()).count();
+    if known.len() + new > KEYWORDS_MAX {
+        keywords.retain(|k| !is_forwarded(k) || keyword_bit(k, known).is_some());
+    }
+}
+
 fn is_forwarded(keyword: &str) -> bool {
     keyword.eq_ignore_ascii_case(FORWARDED)
 }
@@ -89,7 +100,7 @@ fn names(flags: Flags, bits: KeywordBits, recent: bool, keywords: &[String]) -> 
 }
 
 fn named(bits: KeywordBits, keywords: &[String]) -> impl Iterator<Item = &str> {
-    keywords.iter().take(64).enumerate().filter(move |(i, _)| bits >> i & 1 == 1).map(|(_, k)| k.as_str())
+    keywords.iter().take(KEYWORDS_MAX).enumerate().filter(move |(i, _)| bits >> i & 1 == 1).map(|(_, k)| k.as_str())
 }
 
 /// All flags that a folder knows, for FLAGS and PERMANENTFLAGS.
@@ -101,7 +112,7 @@ pub(super) fn known(keywords: &[String]) -> Vec<&str> {
 
 /// The bit of a keyword; `None` when the folder has none of that name.
 pub(super) fn keyword_bit(name: &str, keywords: &[String]) -> Option<KeywordBits> {
-    keywords.iter().take(64).position(|k| k.eq_ignore_ascii_case(name)).map(|i| 1 << i)
+    keywords.iter().take(KEYWORDS_MAX).position(|k| k.eq_ignore_ascii_case(name)).map(|i| 1 << i)
 }
 
 #[cfg(test)]
@@ -109,6 +120,19 @@ mod tests {
     use super::*;
     use crate::store::{ModSeq, Uid};
 
+    #[test]
+    fn forwarded_needs_no_keyword() {
+        let known: Vec<String> = (0..63).map(|n| format!("k{n}")).collect();
+        let fitted = |wanted: &[&str], known: &[String]| {
+            let mut keywords = wanted.iter().map(|k| (*k).to_owned()).collect();
+            fit(&mut keywords, known);
+            keywords
+        };
+        assert_eq!(fitted(&["$Forwarded", "K1"], &known), ["$Forwarded", "K1"]);
+        assert_eq!(fitted(&["$Forwarded", "new"], &known), ["new"]);
+        let known = [&known[..], &["$Forwarded".to_owned()]].concat();
+        assert_eq!(fitted(&["$Forwarded", "new"], &known), ["$Forwarded", "new"]);
+    }
     #[test]
     fn there_and_back() {
         let keyword = |k: &str| Flag::Keyword(k.into());

@@ -100,7 +100,8 @@ impl Session {
         }
         let messages = view.resolve(set, uid)?;
         let folder = view.folder.clone();
-        let (bits, keywords) = flags::split(list);
+        let (bits, mut keywords) = flags::split(list);
+        flags::fit(&mut keywords, &folder.keywords());
         let op = match change {
             Change::Set => FlagOp::Set,
             Change::Add => FlagOp::Add,

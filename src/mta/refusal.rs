@@ -101,7 +101,7 @@ impl Refusal {
                     Self::new(452, (4, 2, 2), "The mailbox is full; try again later")
                 }
             }
-            store::Error::NotFound(_) | store::Error::Exists(_) | store::Error::BadName(_) => {
+            store::Error::NotFound(_) | store::Error::Exists(_) | store::Error::BadName(_) | store::Error::Limit(_) => {
                 Self::new(451, (4, 2, 0), "The mailbox is not available; try again later")
             }
         };

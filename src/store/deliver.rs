@@ -212,6 +212,7 @@ fn again(e: &Error) -> Error {
         Error::NotFound(n) => Error::NotFound(n.clone()),
         Error::Exists(n) => Error::Exists(n.clone()),
         Error::BadName(n) => Error::BadName(n.clone()),
+        Error::Limit(what) => Error::Limit(what),
     }
 }
 

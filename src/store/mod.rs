@@ -74,6 +74,8 @@ pub enum Error {
     Exists(String),
     /// A name that cannot be a folder; the text says why.
     BadName(String),
+    /// More of something than there may be; the text says of what.
+    Limit(&'static str),
     /// The disk is full: 452 4.3.1 / NO [OVERQUOTA].
     Full,
     /// The account is full: 452 4.2.2 or 552 5.2.2 / NO [OVERQUOTA].
@@ -92,6 +94,7 @@ impl std::fmt::Display for Error {
             Self::NotFound(n) => write!(f, "no such folder: {n}"),
             Self::Exists(n) => write!(f, "folder exists already: {n}"),
             Self::BadName(why) => f.write_str(why),
+            Self::Limit(why) => f.write_str(why),
             Self::Full => f.write_str("the disk is full"),
             Self::OverQuota(over) if over.never => f.write_str("larger than all that the account may keep"),
             Self::OverQuota(_) => f.write_str("the account is over its quota"),
