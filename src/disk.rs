@@ -176,6 +176,17 @@ pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
+/// As [`open`], for what other programs may have put there: nothing but a file, and without waiting for anybody. With
+/// its size.
+pub fn open_file(path: &Path) -> Result<(File, u64)> {
+    let open = || {
+        let file = OpenOptions::new().read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(path)?;
+        let known = file.metadata()?;
+        if known.is_file() { Ok((file, known.len())) } else { Err(io::ErrorKind::InvalidInput.into()) }
+    };
+    open().map_err(|e| Error::new("open", path, e))
+}
+
 pub fn open(path: &Path) -> Result<File> {
     File::open(path).map_err(|e| Error::new("open", path, e))
 }

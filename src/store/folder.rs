@@ -102,6 +102,7 @@ impl Folder {
         }
         // Another session's look may have failed half-way: what it knew of the list it had not told the state yet.
         *d = Disk::default();
+        *lock(&self.summaries) = Book::default();
         let dir = self.dir();
         for sub in ["cur", "new", "tmp"] {
             match disk::create_dir(&dir.join(sub), 0o700) {
@@ -137,6 +138,7 @@ impl Folder {
         d.swept = rest.as_ref().map_or(0, |r| r.swept);
         if now - d.swept > super::sweep::EVERY_NS {
             super::sweep::run(&dir, now);
+            self.tidy_summaries(&dir);
             d.swept = now;
         }
         Ok(())
