@@ -174,7 +174,18 @@ impl Folder {
     /// Memory. `None` for what is not there any more.
     pub fn meta(&self, uids: &[Uid]) -> Vec<Option<Meta>> {
         let state = lock(&self.state);
-        uids.iter().map(|u| state.get(u.0).map(super::state::Message::meta)).collect()
+        let messages = state.messages();
+        // Nearly always the next one asked for is the next one there.
+        let mut next = 0;
+        let meta = |uid: &Uid| {
+            if messages.get(next).is_none_or(|m| m.uid() != uid.0) {
+                next = state.at(uid.0)?;
+            }
+            let meta = messages.get(next).map(super::state::Message::meta);
+            next += 1;
+            meta
+        };
+        uids.iter().map(meta).collect()
     }
     /// Memory. For a mod-sequence of this folder's open life the answer is exact. Before that, every UID that is not
     /// there counts as expunged and every message as changed. Costs what happened since, not what is in the folder,
