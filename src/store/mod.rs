@@ -55,7 +55,7 @@ use crate::disk::{self, Draft};
 use std::{
     collections::{HashMap, HashSet},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::AtomicBool},
 };
 
 pub use folder::Folder;
@@ -207,6 +207,8 @@ pub struct Store {
     /// What is remembered of others; bounded.
     rests: Mutex<HashMap<PathBuf, folder::Rest>>,
     quotas: OnceLock<Box<dyn Quotas>>,
+    /// Homes without folders get theirs in a tree.
+    tree: AtomicBool,
     /// Homes with limits in which other programs were seen, by `Maildir/`; bounded.
     touched: Mutex<HashSet<Arc<Path>>>,
     notices: Arc<Notices>,
@@ -233,6 +235,7 @@ impl Store {
             open: Mutex::default(),
             rests: Mutex::default(),
             quotas: OnceLock::new(),
+            tree: AtomicBool::new(false),
             touched: Mutex::default(),
             notices: Arc::default(),
             _locks: dotlock::Token::new(root),
