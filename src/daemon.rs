@@ -6,7 +6,7 @@
 use crate::{
     accounts::Accounts,
     config::{self, Config, Live, Problem},
-    control,
+    control, disk,
     dns::{self, Dns},
     imapd,
     journal::Line,
@@ -33,6 +33,9 @@ pub type Executor = Rc<smol::LocalExecutor<'static>>;
 /// How long a drain waits for messages in flight and running attempts before it ends the process anyway;
 /// below systemd's TimeoutStopSec of 90 s.
 const DRAIN: Duration = Duration::from_secs(30);
+
+/// Folders that are closed within this time are written down in one go.
+const BURST: Duration = Duration::from_secs(1);
 
 /// What must be read before privileges go: files that only root may read.
 pub struct Secrets {
@@ -104,6 +107,7 @@ impl Rooms {
     pub fn start(&self, ex: &Executor, listeners: Listeners) -> Vec<smol::Task<()>> {
         let mut tasks: Vec<_> = listeners.0.into_iter().map(|(port, listener)| ex.spawn(self.accept(ex.clone(), port, listener))).collect();
         tasks.push(ex.spawn(self.mta.clone().run_queue(ex.clone(), self.drain.clone())));
+        tasks.push(ex.spawn(tidy(self.store.clone(), self.drain.clone())));
         tasks
     }
 
@@ -283,6 +287,8 @@ pub fn run(mut config: Config) -> Result<(), String> {
     let listeners = Listeners::bind(&config)?;
     // Everybody may reach submit.sock; what is below state is its user's alone.
     os::own_directories(config.user.as_deref(), &[(&config.state, 0o750), (&config.run, 0o755)])?;
+    // Its file is out of reach from here on.
+    let _ = disk::boot_id();
     let report = os::confine(&confinement(&config))?;
     log_confined(&report);
     fit(&mut config, report.files);
@@ -371,8 +377,42 @@ async fn live(ex: Executor, config: Config, secrets: Secrets, listeners: Listene
         false
     };
     let clean = smol::future::or(done, late).await;
+    if clean {
+        let store = rooms.store.clone();
+        smol::unblock(move || store.tidy(true)).await;
+    }
     Line::info("daemon", "stopped").with("clean", clean).send();
     Ok(())
+}
+
+/// Has the store write down what sessions left, until the daemon drains.
+async fn tidy(store: Arc<Store>, drain: Drain) {
+    let mut next = None;
+    let mut untidy = store.untidy();
+    loop {
+        let sleep = async {
+            match next {
+                Some(time) => drop(smol::Timer::after(time).await),
+                None => std::future::pending().await,
+            }
+        };
+        let work = async {
+            smol::future::or(untidy, sleep).await;
+            smol::Timer::after(BURST).await;
+            false
+        };
+        let drains = smol::future::or(work, async {
+            drain.wait().await;
+            true
+        });
+        if drains.await {
+            return;
+        }
+        // From before the work: what comes meanwhile is heard of.
+        untidy = store.untidy();
+        let store = store.clone();
+        next = smol::unblock(move || store.tidy(false)).await;
+    }
 }
 
 async fn reload(rooms: &Rooms) -> Result<(), String> {

@@ -116,6 +116,16 @@ pub mod fault {
         if KIND.load(Ordering::Relaxed) == Kind::Full as u8 { Ok(()) } else { step() }
     }
 
+    #[cfg(test)]
+    thread_local! {
+        pub(super) static LOOKS: std::cell::Cell<(u64, u64)> = const { std::cell::Cell::new((0, 0)) };
+    }
+    /// How many directories were listed and how many files looked at by this thread, since the last time.
+    #[cfg(test)]
+    pub(crate) fn looks() -> (u64, u64) {
+        LOOKS.take()
+    }
+
     pub(super) fn step() -> io::Result<()> {
         let kind = KIND.load(Ordering::Relaxed);
         if kind == 0 {
@@ -150,21 +160,27 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 
 /// As [`read`], for what other programs may have put there: nothing but a file, and at most `max` bytes.
 pub fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>> {
-    let read = || {
-        // A pipe opens at once this way, and is refused below.
-        let file = OpenOptions::new().read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(path)?;
-        let known = file.metadata()?;
-        if !known.is_file() {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        if known.len() > max {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        let mut bytes = Vec::with_capacity(usize::try_from(known.len()).unwrap_or(0));
-        file.take(max).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    read().map_err(|e| Error::new("read", path, e))
+    read_file(path, max, max).map_err(|e| Error::new("read", path, e))
+}
+
+/// As [`read_bounded`], but of a longer file the first `max` bytes.
+pub fn read_head(path: &Path, max: u64) -> Result<Vec<u8>> {
+    read_file(path, u64::MAX, max).map_err(|e| Error::new("read", path, e))
+}
+
+fn read_file(path: &Path, longest: u64, max: u64) -> io::Result<Vec<u8>> {
+    // A pipe opens at once this way, and is refused below.
+    let file = OpenOptions::new().read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(path)?;
+    let known = file.metadata()?;
+    if !known.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    if known.len() > longest {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(known.len().min(max)).unwrap_or(0));
+    file.take(max).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// `None` when the file is not there.
@@ -198,6 +214,17 @@ pub fn write_all(file: &mut File, path: &Path, bytes: &[u8]) -> Result<()> {
 pub fn copy(from: &Path, file: &mut File, path: &Path) -> Result<()> {
     let mut from = open(from)?;
     at("write", path, || io::copy(&mut from, file).map(drop))
+}
+
+/// Changes at every boot of this host; what was not fsynced may be lost when it did. `None`: nobody can tell.
+/// Read once, so the first call has to come before the sandbox.
+pub fn boot_id() -> Option<[u8; 16]> {
+    static ID: std::sync::OnceLock<Option<[u8; 16]>> = std::sync::OnceLock::new();
+    *ID.get_or_init(|| {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let id = u128::from_str_radix(&text.trim().replace('-', ""), 16).ok()?;
+        Some(id.to_be_bytes())
+    })
 }
 
 /// fsync of data and metadata.
@@ -258,6 +285,8 @@ pub struct Stat {
 
 /// Follows symbolic links.
 pub fn stat(path: &Path) -> Result<Stat> {
+    #[cfg(test)]
+    fault::LOOKS.set((fault::LOOKS.get().0, fault::LOOKS.get().1 + 1));
     let m = fs::metadata(path).map_err(|e| Error::new("stat", path, e))?;
     let ns = |seconds: i64, ns| seconds.saturating_mul(1_000_000_000).saturating_add(ns);
     let (mtime, ctime) = (ns(m.mtime(), m.mtime_nsec()), ns(m.ctime(), m.ctime_nsec()));
@@ -272,6 +301,8 @@ pub fn is_real_dir(path: &Path) -> bool {
 /// The names of files and directories in a directory, in no order, without `.` and `..`; and whether each is a directory.
 /// Links count as what they lead to. What would block who reads it (pipes, devices) is left out, and so are links to nothing.
 pub fn list(dir: &Path) -> Result<Vec<(std::ffi::OsString, bool)>> {
+    #[cfg(test)]
+    fault::LOOKS.set((fault::LOOKS.get().0 + 1, fault::LOOKS.get().1));
     let entries = fs::read_dir(dir).map_err(|e| Error::new("read directory", dir, e))?;
     let mut out = Vec::new();
     for entry in entries {
@@ -333,17 +364,26 @@ pub fn process_is_there(pid: i32) -> bool {
 /// Replaces a file so that a crash leaves the old or the new content, never a mixture:
 /// temporary file beside it, fsync, rename, fsync of the directory.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    replace_with(path, bytes, mode, sync)?;
+    sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// As [`replace`] without an fsync, for what can be made again: after a power cut it may be anything.
+pub fn replace_unsynced(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    replace_with(path, bytes, mode, |_, _| Ok(()))
+}
+
+fn replace_with(path: &Path, bytes: &[u8], mode: u32, finish: impl FnOnce(&File, &Path) -> Result<()>) -> Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let tmp = dir.join(format!(".{name}.{}.tmp", std::process::id()));
     let _ = fs::remove_file(&tmp);
     let mut f = create_new(&tmp, mode)?;
-    let done = write_all(&mut f, &tmp, bytes).and_then(|()| sync(&f, &tmp)).and_then(|()| rename(&tmp, path));
+    let done = write_all(&mut f, &tmp, bytes).and_then(|()| finish(&f, &tmp)).and_then(|()| rename(&tmp, path));
     if done.is_err() {
         let _ = fs::remove_file(&tmp);
     }
-    done?;
-    sync_dir(dir)
+    done
 }
 
 /// Bytes of a message that nobody has acknowledged yet: in memory up to a bound, above it in an

@@ -26,6 +26,8 @@ pub(super) struct Arrival {
     pub keywords: u64,
     pub size: u64,
     pub date: i64,
+    /// Where its summary is, if that is known.
+    pub summary: Option<u64>,
     /// Neither its name nor the list said what is known of it: the file did.
     pub learned: bool,
 }
@@ -105,10 +107,13 @@ impl Folder {
             }
             let (flags, is_new, keywords, size, date) = (a.flags, a.is_new, a.keywords, a.size, a.date);
             state.arrive(&Fresh { uid, flags, is_new, keywords, size, date, name: &a.name }, modseq);
+            if let Some(at) = state.at(uid).filter(|_| a.summary.is_some()) {
+                state.set_summary(at, a.summary);
+            }
         }
         state.next = state.next.max(next);
         drop(state);
-        self.event.notify(usize::MAX);
+        self.tell();
         Ok(uids)
     }
 
@@ -167,7 +172,7 @@ pub(super) fn arrival(dir: &Path, f: Found, known: Option<Known>, high: Option<&
     let path = scan::path(dir, f.is_new, &f.name);
     let (flags, letters) = file::flags(&f.name);
     let (size, vsize) = file::sizes(&f.name);
-    let (date, uid, recorded) = known.map_or((None, None, None), |k| (k.date, Some(k.uid), k.vsize));
+    let (date, uid, recorded, summary) = known.map_or((None, None, None, None), |k| (k.date, Some(k.uid), k.vsize, k.summary));
     let mut learned = false;
     let size = match vsize.or(recorded) {
         Some(n) => n,
@@ -199,7 +204,7 @@ pub(super) fn arrival(dir: &Path, f: Found, known: Option<Known>, high: Option<&
         },
     };
     let keywords = u64::from(letters) | high.and_then(|h| h.get(file::base(&f.name)).copied()).unwrap_or(0);
-    Some(Arrival { uid, recent: f.is_new, name: f.name, is_new: f.is_new, flags, keywords, size, date, learned })
+    Some(Arrival { uid, recent: f.is_new, name: f.name, is_new: f.is_new, flags, keywords, size, date, summary, learned })
 }
 
 /// The size with CRLF line ends, read in bounded pieces.

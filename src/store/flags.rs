@@ -132,7 +132,7 @@ impl Folder {
         }
         let live = state.messages().len();
         drop(state);
-        self.event.notify(usize::MAX);
+        self.tell();
         if d.keywords.wants_compaction(live) {
             self.compact_keywords(d, dir);
         }
@@ -185,7 +185,7 @@ impl Folder {
         gone.sort_unstable();
         gone.dedup();
         lock(&self.state).expunge(&gone);
-        self.event.notify(usize::MAX);
+        self.tell();
         done.map(|()| missed)
     }
 }

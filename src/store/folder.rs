@@ -3,10 +3,14 @@
 use super::{
     Changes, Counts, Error, Meta, ModSeq, Result, Store, Uid,
     enter::Arrival,
-    file, ledger, lock, scan,
+    file, index, keywords,
+    leave::Left,
+    ledger::{self, Ledger},
+    lock, scan,
     state::State,
     summary::Book,
     sync::{Disk, Resume},
+    watch::Watch,
 };
 use crate::disk;
 use event_listener::{Event, EventListener};
@@ -48,18 +52,6 @@ type Content = (Vec<u8>, Vec<u8>);
 /// Far above what is accepted. A larger file of another program is listed, and refused to who wants to read it.
 const READ_MAX: u64 = 256 << 20;
 
-/// What is remembered of a folder that nobody has open: numbering goes on without a gap, and STATUS costs three stats.
-#[derive(Clone)]
-pub(super) struct Rest {
-    counts: Counts,
-    next: u32,
-    limit: u64,
-    list: Option<disk::Stat>,
-    times: Option<(i64, i64)>,
-    swept: i64,
-    recent: Option<Vec<(u32, u32)>>,
-}
-
 impl Folder {
     pub(super) fn new(store: &Arc<Store>, place: Place) -> Self {
         Self {
@@ -72,6 +64,13 @@ impl Folder {
             summaries: Mutex::default(),
             event: Event::new(),
         }
+    }
+    /// Goes on where it was left.
+    pub(super) fn again(store: &Arc<Store>, left: Left) -> Self {
+        let mut folder = Self::new(store, left.place);
+        let disk = Disk { lingered: true, ..left.disk };
+        (folder.disk, folder.state, folder.summaries) = (Mutex::new(disk), Mutex::new(left.state), Mutex::new(left.summaries));
+        folder
     }
     pub(super) fn dir(&self) -> Arc<Path> {
         Arc::clone(&lock(&self.place).dir)
@@ -92,7 +91,9 @@ impl Folder {
     pub(super) fn load(&self) -> Result<()> {
         let mut d = lock(&self.disk);
         self.check()?;
-        if d.loaded {
+        // Closed in between, it is as if it were read anew: the list, when somebody else wrote it, is right.
+        let is_outdated = std::mem::take(&mut d.lingered) && d.ledger.is_changed(&self.dir())?;
+        if d.loaded && !is_outdated {
             return self.take_in(&mut d, false);
         }
         // Another session's look may have failed half-way: what it knew of the list it had not told the state yet.
@@ -108,24 +109,26 @@ impl Folder {
         let now = disk::clock();
         let rest = self.store.rest(&dir);
         let times = scan::times(&dir)?;
-        let modseq = match &rest {
+        let modseq = match rest.as_ref().map(|r| &r.seen) {
             // Nothing happened since the last session: its mod-sequences still hold.
-            Some(r) if r.times == Some(times) => r.counts.highest_modseq,
-            Some(r) => r.counts.highest_modseq + 1,
+            Some(s) if (s.new, s.cur) == ((times.0, true), (times.1, true)) => s.counts.highest_modseq,
+            Some(s) => s.counts.highest_modseq + 1,
             None => d.lease.begin(&dir, now),
         };
         if let Some(r) = &rest {
             d.lease = super::modseq::Lease::of(r.limit);
-            d.resume = Some(Resume { list: r.list, validity: r.counts.uid_validity, next: r.next });
+            d.resume = Some(Resume::of(&r.seen));
             d.lease.cover(&dir, modseq);
         }
         *lock(&self.state) = State::default();
         lock(&self.state).start(modseq);
-        self.take_in(&mut d, true)?;
+        self.recall(&mut d, &dir, modseq);
+        self.take_in(&mut d, false)?;
         let mut state = lock(&self.state);
         state.next = state.next.max(d.next);
-        if let Some((r, ranges)) = rest.as_ref().filter(|r| r.counts.uid_validity == state.validity).and_then(|r| Some((r, r.recent.as_ref()?))) {
-            state.resume_recent(r.next, ranges);
+        let rest_of_it = rest.as_ref().filter(|r| r.seen.counts.uid_validity == state.validity);
+        if let Some((r, ranges)) = rest_of_it.and_then(|r| Some((r, r.recent.as_ref()?))) {
+            state.resume_recent(r.seen.counts.uid_next, ranges);
         }
         drop(state);
         d.loaded = true;
@@ -135,6 +138,38 @@ impl Folder {
             d.swept = now;
         }
         Ok(())
+    }
+
+    /// What the index tells, as far as it can be believed before anybody looks.
+    fn recall(&self, d: &mut Disk, dir: &Path, modseq: u64) {
+        let Some(index) = index::read(dir) else { return };
+        let seen = index.header.seen;
+        let validity = seen.counts.uid_validity;
+        if d.resume.as_ref().is_none_or(|r| r.validity != validity) {
+            // Also when all else is outdated: should somebody put an older list back, that many UIDs were given since.
+            d.resume = Some(Resume { list: Some(seen.list), validity, next: index.header.next() });
+        }
+        let next = index.header.next().max(d.resume.as_ref().map_or(0, |r| r.next));
+        let Some(mut state) = index.state(modseq) else { return };
+        let Some(ledger) = Ledger::restore(dir, &index.header) else {
+            // It says which messages there are.
+            d.facts = Some((validity, state));
+            return;
+        };
+        (state.validity, state.next) = (validity, next);
+        (d.ledger, d.next) = (ledger, next);
+        // Otherwise the look that is due reads them, and gives every message its own.
+        if let Some(keywords) = keywords::Files::restore(dir, &index.header.keywords) {
+            d.keywords = keywords;
+            state.keywords.clone_from(&index.header.names);
+            for (watch, (time, is_settled)) in [(&mut d.new, seen.new), (&mut d.cur, seen.cur)] {
+                if is_settled {
+                    *watch = Watch::settled(time);
+                }
+            }
+        }
+        d.written = Some(index.header);
+        *lock(&self.state) = state;
     }
 
     pub(super) fn check(&self) -> Result<()> {
@@ -237,42 +272,5 @@ impl Folder {
             }
         }
         Ok(None)
-    }
-
-    /// What to remember when the last session goes.
-    fn rest(&mut self) -> Option<Rest> {
-        let d = self.disk.get_mut().ok()?;
-        let state = self.state.get_mut().ok()?;
-        if !d.loaded || state.gone {
-            return None;
-        }
-        let settled = d.new.is_settled() && d.cur.is_settled();
-        Some(Rest {
-            counts: state.counts(),
-            next: d.next,
-            limit: d.lease.limit(),
-            list: d.ledger.stamp(),
-            times: d.new.time().zip(d.cur.time()).filter(|_| settled),
-            swept: d.swept,
-            recent: state.recent_ranges(),
-        })
-    }
-}
-
-impl Rest {
-    /// The counts, if they still hold.
-    pub(super) fn counts_if_unchanged(&self, dir: &Path) -> Option<Counts> {
-        let times = scan::times(dir).ok()?;
-        let list = disk::stat(&dir.join(ledger::NAME)).ok();
-        (self.times == Some(times) && self.list == list).then_some(self.counts)
-    }
-}
-
-impl Drop for Folder {
-    /// Memory only: the last session may close it on the executor thread.
-    fn drop(&mut self) {
-        let rest = self.rest();
-        let dir = self.dir();
-        self.store.closed(&dir, self, rest);
     }
 }

@@ -21,8 +21,10 @@ mod file;
 mod flags;
 mod folder;
 mod home;
+mod index;
 mod keywords;
 mod layout;
+mod leave;
 mod ledger;
 mod modseq;
 mod names;
@@ -42,6 +44,7 @@ mod uidlist;
 mod watch;
 
 use crate::disk::{self, Draft};
+use event_listener::Event;
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -180,8 +183,11 @@ pub struct Store {
     summarise: Summarise,
     /// Folders that some session has open, by directory.
     open: Mutex<HashMap<PathBuf, Weak<Folder>>>,
+    /// Closed ones that are not written down yet; bounded.
+    leaving: Mutex<leave::Leaving>,
     /// What is remembered of others; bounded.
-    rests: Mutex<HashMap<PathBuf, folder::Rest>>,
+    rests: Mutex<HashMap<PathBuf, leave::Rest>>,
+    untidy: Event,
     summaries: Mutex<summary::Cache>,
     _locks: dotlock::Token,
 }
@@ -203,6 +209,8 @@ impl Store {
             host: file::escape_host(host),
             summarise,
             open: Mutex::default(),
+            leaving: Mutex::default(),
+            untidy: Event::new(),
             rests: Mutex::default(),
             summaries: Mutex::default(),
             _locks: dotlock::Token::new(root),
@@ -224,7 +232,11 @@ impl Store {
 
     /// The one copy of a folder's state, not loaded yet when nobody had it open.
     fn shared(self: &Arc<Self>, place: folder::Place) -> Arc<Folder> {
+        if let Some(folder) = self.lingering(&place.dir) {
+            return folder;
+        }
         let mut open = lock(&self.open);
+        // Another session was faster.
         if let Some(folder) = open.get(&*place.dir).and_then(Weak::upgrade) {
             return folder;
         }
@@ -237,32 +249,16 @@ impl Store {
     fn opened(&self, dir: &Path) -> Option<Arc<Folder>> {
         lock(&self.open).get(dir).and_then(Weak::upgrade)
     }
-    fn closed(&self, dir: &Path, folder: *const Folder, rest: Option<folder::Rest>) {
-        let mut open = lock(&self.open);
-        if !open.get(dir).is_some_and(|w| std::ptr::eq(w.as_ptr(), folder)) {
-            return; // opened anew meanwhile, renamed or deleted
-        }
-        open.remove(dir);
-        drop(open);
-        let mut rests = lock(&self.rests);
-        let Some(rest) = rest else {
-            rests.remove(dir);
-            return;
-        };
-        if rests.len() >= RESTS {
-            rests.clear();
-        }
-        rests.insert(dir.to_owned(), rest);
-    }
     /// A directory that was deleted or renamed: whatever comes there next is another folder.
     fn forget(&self, dir: &Path) {
         lock(&self.open).remove(dir);
+        lock(&self.leaving).take(dir);
         lock(&self.rests).remove(dir);
     }
     fn moved(&self, folder: &Arc<Folder>, to: &Path) {
         lock(&self.open).insert(to.to_owned(), Arc::downgrade(folder));
     }
-    fn rest(&self, dir: &Path) -> Option<folder::Rest> {
+    fn rest(&self, dir: &Path) -> Option<leave::Rest> {
         lock(&self.rests).get(dir).cloned()
     }
 }

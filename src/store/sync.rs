@@ -8,6 +8,7 @@ use super::{
     dotlock::Dotlock,
     enter::arrival,
     events, file,
+    index::{self, Stamp},
     keywords::{self, High},
     ledger::{self, Ledger, Records},
     lock,
@@ -23,6 +24,8 @@ use std::path::Path;
 #[derive(Default)]
 pub(super) struct Disk {
     pub loaded: bool,
+    /// It was closed since, and taken back from memory.
+    pub lingered: bool,
     pub ledger: Ledger,
     pub keywords: keywords::Files,
     pub lease: Lease,
@@ -32,15 +35,26 @@ pub(super) struct Disk {
     pub next: u32,
     /// Where the last session of this process ended.
     pub resume: Option<Resume>,
+    /// Until the UID list is read: UIDVALIDITY, and messages that were there and may still be.
+    pub facts: Option<(u32, State)>,
     /// When `tmp/` was last swept.
     pub swept: i64,
+    /// What the index on the disk says, or would if it could be written.
+    pub written: Option<index::Header>,
+    pub written_at: i64,
 }
 
 pub(super) struct Resume {
-    pub list: Option<disk::Stat>,
+    pub list: Option<Stamp>,
     pub validity: u32,
     /// The next UID then.
     pub next: u32,
+}
+
+impl Resume {
+    pub(super) fn of(seen: &index::Seen) -> Self {
+        Self { list: Some(seen.list), validity: seen.counts.uid_validity, next: seen.counts.uid_next }
+    }
 }
 
 impl Disk {
@@ -75,7 +89,7 @@ impl Folder {
         let dir = self.dir();
         let (new, cur) = self.times(&dir)?;
         let now = disk::clock();
-        let scope = if force || !d.loaded || d.cur.is_due(cur, now) {
+        let scope = if force || d.cur.is_due(cur, now) {
             Scope::All
         } else if d.new.is_due(new, now) {
             Scope::New
@@ -83,7 +97,7 @@ impl Folder {
             return Ok(());
         };
         let mut records = Records::new();
-        if !d.loaded {
+        if d.ledger.validity() == 0 {
             self.refresh(d, &dir, &mut records)?;
         }
         self.take_in_all(d, &dir, scope, records, None)
@@ -200,9 +214,12 @@ impl Folder {
         }
         state.validity = validity;
         records.extend(fresh.records);
+        if let Some((_, facts)) = d.facts.take().filter(|(v, _)| *v == validity) {
+            add_facts(records, &facts);
+        }
         let next = match d.resume.as_ref().filter(|r| r.validity == validity) {
             // N runs ahead; when the list is as this process left it, we know how far it really got.
-            Some(r) if r.list == d.ledger.stamp() => r.next,
+            Some(r) if r.list.is_some() && r.list == d.ledger.stamp().map(Stamp::from) => r.next,
             // Somebody put an older list back: what was given out since stays given out.
             Some(r) => r.next.max(fresh.next),
             None => fresh.next,
@@ -246,7 +263,7 @@ impl Folder {
     fn apply(&self, d: &mut Disk, dir: &Path, renamed: Vec<(u32, Found)>, missing: &[u32], high: Option<High>) {
         let upto = lock_state(self).modseq + 2;
         let mut changed = !missing.is_empty();
-        if d.loaded && (changed || !renamed.is_empty() || high.is_some()) {
+        if changed || !renamed.is_empty() || high.is_some() {
             d.lease.cover(dir, upto);
         }
         let mut state = lock_state(self);
@@ -264,7 +281,7 @@ impl Folder {
             }
             state.rename(at, f.is_new, &f.name, flags, bits);
         }
-        if let Some(high) = high.filter(|_| d.loaded) {
+        if let Some(high) = high {
             touched.extend(set_high(&mut state, &high, modseq));
             let all = state.messages().iter().fold(0, |all, m| all | m.keywords());
             keywords::cover(&mut state.keywords, all);
@@ -277,7 +294,7 @@ impl Folder {
         state.expunge(missing);
         drop(state);
         if changed {
-            self.event.notify(usize::MAX);
+            self.tell();
         }
     }
 
@@ -328,6 +345,19 @@ impl Folder {
 
 fn lock_state(folder: &Folder) -> std::sync::MutexGuard<'_, super::state::State> {
     lock(&folder.state)
+}
+
+/// What the list does not say of the messages in it.
+fn add_facts(records: &mut Records, facts: &State) {
+    let mut name = Vec::new();
+    for m in facts.messages() {
+        facts.name_into(m, &mut name);
+        if let Some(known) = records.get_mut(file::base(&name)).filter(|k| k.uid == m.uid()) {
+            known.vsize.get_or_insert(m.size());
+            known.date.get_or_insert(m.date());
+            known.summary = m.summary();
+        }
+    }
 }
 
 /// Keywords that stand in our file only, as it has them now. Whose changed.

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+mod index;
 mod takeover;
 
 struct World {
