@@ -3,6 +3,8 @@
 //! Order matters at the start (`ARCHITECTURE.md`): configuration and secrets, sockets, privileges, and only then
 //! the first smol call, because Landlock and no_new_privs bind only threads that start later.
 
+mod notices;
+
 use crate::{
     accounts::Accounts,
     config::{self, Config, Live, Problem},
@@ -10,7 +12,7 @@ use crate::{
     dns::{self, Dns},
     imapd,
     journal::Line,
-    mta::{Mta, sign},
+    mta::{Mta, Quotas, sign},
     net::{Drain, listen, tls::Acceptor},
     os::{
         self,
@@ -79,6 +81,7 @@ impl Rooms {
         let spool = Arc::new(Spool::open(&config.state.join("spool")).map_err(|e| e.to_string())?);
         let dns = Dns::new(&config.dns)?;
         let config = Arc::new(Live::new(config));
+        store.set_quotas(Quotas::new(secrets.accounts.clone(), config.clone()));
         let mta = Mta::new(config.clone(), secrets.accounts.clone(), store.clone(), spool, dns);
         let (keys, problems) = sign::Keys::load(&config.get().state.join("keys"));
         warn(&problems);
@@ -108,7 +111,14 @@ impl Rooms {
         let mut tasks: Vec<_> = listeners.0.into_iter().map(|(port, listener)| ex.spawn(self.accept(ex.clone(), port, listener))).collect();
         tasks.push(ex.spawn(self.mta.clone().run_queue(ex.clone(), self.drain.clone())));
         tasks.push(ex.spawn(tidy(self.store.clone(), self.drain.clone())));
+        tasks.push(ex.spawn(self.watch()));
         tasks
+    }
+
+    /// Notices what other programs do in selected folders, until the daemon drains.
+    pub fn watch(&self) -> impl Future<Output = ()> + 'static + use<> {
+        let (store, drain) = (self.store.clone(), self.drain.clone());
+        async move { smol::future::or(notices::look(store), drain.wait()).await }
     }
 
     fn accept(&self, ex: Executor, port: Port, listener: TcpListener) -> impl Future<Output = ()> + 'static + use<> {

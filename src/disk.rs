@@ -192,6 +192,17 @@ pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
+/// As [`open`], for what other programs may have put there: nothing but a file, and without waiting for anybody. With
+/// its size.
+pub fn open_file(path: &Path) -> Result<(File, u64)> {
+    let open = || {
+        let file = OpenOptions::new().read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(path)?;
+        let known = file.metadata()?;
+        if known.is_file() { Ok((file, known.len())) } else { Err(io::ErrorKind::InvalidInput.into()) }
+    };
+    open().map_err(|e| Error::new("open", path, e))
+}
+
 pub fn open(path: &Path) -> Result<File> {
     File::open(path).map_err(|e| Error::new("open", path, e))
 }
@@ -204,6 +215,11 @@ pub fn create_new(path: &Path, mode: u32) -> Result<File> {
 /// Opens for appending, creating it with `mode`.
 pub fn append(path: &Path, mode: u32) -> Result<File> {
     at("open for appending", path, || OpenOptions::new().append(true).read(true).create(true).mode(mode).open(path))
+}
+
+/// Appends to a file that is there, in one write, so that writers side by side do not mix.
+pub fn append_line(path: &Path, line: &[u8]) -> Result<()> {
+    at("append to", path, || OpenOptions::new().append(true).open(path)?.write_all(line))
 }
 
 pub fn write_all(file: &mut File, path: &Path, bytes: &[u8]) -> Result<()> {
@@ -291,6 +307,30 @@ pub fn stat(path: &Path) -> Result<Stat> {
     let ns = |seconds: i64, ns| seconds.saturating_mul(1_000_000_000).saturating_add(ns);
     let (mtime, ctime) = (ns(m.mtime(), m.mtime_nsec()), ns(m.ctime(), m.ctime_nsec()));
     Ok(Stat { dev: m.dev(), ino: m.ino(), size: m.size(), mtime, ctime, is_dir: m.is_dir() })
+}
+
+/// Whether other machines may write to the file system below `path`, unseen by this kernel. False when that cannot be known.
+pub fn is_shared(path: &Path) -> bool {
+    /// Magic numbers of statfs(2): NFS, SMB (three), CephFS, 9P, FUSE, AFS, Coda, OCFS2, GFS2, Lustre, GPFS, BeeGFS, VirtualBox.
+    const TYPES: [i64; 15] = [
+        0x6969,
+        0x517b,
+        0xff53_4d42,
+        0xfe53_4d42,
+        0x00c3_6400,
+        0x0102_1997,
+        0x6573_5546,
+        0x5346_414f,
+        0x7375_7245,
+        0x7461_636f,
+        0x0116_1970,
+        0x0bd0_0bd0,
+        0x4750_4653,
+        0x1983_0326,
+        0x786f_4256,
+    ];
+    // As 32 bits: where the field is signed, some of them come out negative.
+    nix::sys::statfs::statfs(path).is_ok_and(|s| TYPES.contains(&(s.filesystem_type().0 & 0xffff_ffff)))
 }
 
 /// Whether this is a directory, and not a link to one.
@@ -496,37 +536,58 @@ pub fn unique() -> u64 {
     t.rotate_left(20) ^ (u64::from(std::process::id()) << 40) ^ N.fetch_add(1, Ordering::Relaxed)
 }
 
-/// An exclusive lock on a file, flock(2), which NFS clients turn into a lock on the server.
-/// Blocking; released on drop.
+/// A lock on a file, flock(2), which NFS clients turn into a lock on the server. Between threads of one process it
+/// holds as well. Blocking; released on drop.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "held for its lock")] nix::fcntl::Flock<File>);
+pub struct Lock(nix::fcntl::Flock<File>);
 
 impl Lock {
     pub fn exclusive(path: &Path) -> Result<Self> {
-        let f = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(|e| Error::new("open lock", path, e))?;
-        nix::fcntl::Flock::lock(f, nix::fcntl::FlockArg::LockExclusive).map(Self).map_err(|(_, e)| Error::new("lock", path, e.into()))
+        Self::wait(path, nix::fcntl::FlockArg::LockExclusive)
+    }
+    /// Beside others that hold it shared.
+    pub fn shared(path: &Path) -> Result<Self> {
+        Self::wait(path, nix::fcntl::FlockArg::LockShared)
     }
     /// `None` when somebody else holds it.
     pub fn try_exclusive(path: &Path) -> Result<Option<Self>> {
-        let f = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(|e| Error::new("open lock", path, e))?;
-        match nix::fcntl::Flock::lock(f, nix::fcntl::FlockArg::LockExclusiveNonblock) {
+        match nix::fcntl::Flock::lock(Self::file(path)?, nix::fcntl::FlockArg::LockExclusiveNonblock) {
             Ok(l) => Ok(Some(Self(l))),
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
             Err((_, e)) => Err(Error::new("lock", path, e.into())),
         }
+    }
+    fn wait(path: &Path, how: nix::fcntl::FlockArg) -> Result<Self> {
+        let mut file = Self::file(path)?;
+        loop {
+            match nix::fcntl::Flock::lock(file, how) {
+                Ok(l) => return Ok(Self(l)),
+                Err((again, nix::errno::Errno::EINTR)) => file = again,
+                Err((_, e)) => return Err(Error::new("lock", path, e.into())),
+            }
+        }
+    }
+    fn file(path: &Path) -> Result<File> {
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).read(true).write(true).mode(0o600).open(path).map_err(|e| Error::new("open lock", path, e))
+    }
+    /// The first `max` bytes of the locked file.
+    pub fn read(&self, path: &Path, max: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; max];
+        let mut n = 0;
+        while n < max {
+            match self.0.read_at(&mut bytes[n..], n as u64) {
+                Ok(0) => break,
+                Ok(more) => n += more,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(Error::new("read", path, e)),
+            }
+        }
+        bytes.truncate(n);
+        Ok(bytes)
+    }
+    /// Writes at the beginning of the locked file, in place: a crash may leave any part of it.
+    pub fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        at("write", path, || self.0.write_all_at(bytes, 0))
     }
 }

@@ -100,7 +100,7 @@ proptest! {
         let mut out = b"a SELECT ".to_vec();
         response::folder(&mut out, &name);
         if name.len() < 200 && !name.eq_ignore_ascii_case("INBOX") {
-            prop_assert_eq!(Tagged::parse(&out).map(|t| t.command), Ok(Command::Select { folder: name, read_only: false }));
+            prop_assert_eq!(Tagged::parse(&out).map(|t| t.command), Ok(Command::Select { folder: name, read_only: false, opening: Default::default() }));
         }
     }
     #[test]

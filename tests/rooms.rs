@@ -36,7 +36,12 @@ const NEVER_IN: &[(&str, &[&str], &[&str], &str)] = &[
         &["store/scan.rs", "store/transfer.rs"],
         "time is an argument below the sessions",
     ),
-    ("Instant::now", &["proto", "message", "accounts", "config", "store", "spool"], &["store/dotlock.rs"], "time is an argument below the sessions"),
+    (
+        "Instant::now",
+        &["proto", "message", "accounts", "config", "store", "spool"],
+        &["store/dotlock.rs", "store/notice.rs"],
+        "time is an argument below the sessions",
+    ),
     ("smol::", &["proto", "message", "config", "store", "spool", "disk"], &[], "synchronous room: whole jobs for the blocking pool"),
     ("async fn", &["proto", "message", "config", "store", "spool", "disk"], &[], "synchronous room: whole jobs for the blocking pool"),
     ("std::net::Tcp", &["proto", "message", "accounts", "config", "store", "spool", "disk"], &[], "no sockets here"),

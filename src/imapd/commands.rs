@@ -80,6 +80,10 @@ pub(super) fn rule_of(verb: &str) -> Option<&'static Rule> {
 }
 
 impl Rule {
+    /// For a UID command that names sequence numbers all the same.
+    pub(super) fn without_expunge(&self) -> Self {
+        Self { expunge: false, ..*self }
+    }
     pub(super) fn allowed(&self, state: &State) -> bool {
         let bit = match state {
             State::NotAuthenticated => NOT_AUTHENTICATED,

@@ -2,107 +2,28 @@
 
 use super::{
     body::{Loaded, Octets, fields},
-    flags,
+    flags::Shown,
+    plan::{Needs, Plan, listed_fields},
     session::{Done, Outcome, Session, job},
     summary::{self, Summary},
     uids::Uids,
 };
 use crate::{
     proto::imap::{
-        Item, Section, SequenceSet, Text, date,
+        Item, Section, SequenceSet,
+        condstore::Since,
+        date,
         response::{self, Fetch},
     },
     store::{self, FlagOp, Flags, Folder, Meta, ModSeq, Result, Uid},
 };
 use std::{ops::Range, sync::Arc};
 
-/// Messages in one job: without opening a file, with their summaries, with their files.
-const METAS: usize = 2000;
-const SUMMARIES: usize = 200;
-const MESSAGES: usize = 100;
-/// Bytes of messages in one job; a larger one is a job by itself.
-const BYTES: u64 = 2 * 1024 * 1024;
 /// Parts above this go out from where they lie.
 const COPY_MAX: usize = 64 * 1024;
 /// Header fields of one message that are picked out for one FETCH, in bytes. Sixty-four different picks from a header
 /// of fifty megabytes would be gigabytes; what does not fit behind the first is NIL.
 const PICKED_MAX: usize = 16 * 1024 * 1024;
-
-/// What a FETCH asks for, and what it takes.
-struct Plan {
-    items: Vec<Item>,
-    needs: Needs,
-    /// Any section without PEEK, in a folder open for writing.
-    marks_seen: bool,
-    /// Pieces of a message: keep it for the next.
-    partial: bool,
-    /// Header fields out of the summary.
-    lists_fields: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Needs {
-    Meta,
-    Summary,
-    Message,
-}
-
-fn needs(item: &Item) -> Needs {
-    match item {
-        Item::Flags | Item::Uid | Item::InternalDate | Item::Size => Needs::Meta,
-        Item::Envelope | Item::BodyStructure => Needs::Summary,
-        Item::Section(s) if listed_fields(s).is_some() => Needs::Summary,
-        Item::Body | Item::Section(_) => Needs::Message,
-    }
-}
-
-/// The names, when the summary has all of them.
-fn listed_fields(section: &Section) -> Option<&[String]> {
-    match &section.text {
-        Text::Fields(names) if section.part.is_empty() && section.partial.is_none() => {
-            names.iter().all(|n| summary::has_field(n)).then_some(names.as_slice())
-        }
-        _ => None,
-    }
-}
-
-impl Plan {
-    fn of(asked: Vec<Item>, uid: bool, read_only: bool) -> Self {
-        let mut items = Vec::with_capacity(asked.len() + 1);
-        if uid && !asked.contains(&Item::Uid) {
-            items.push(Item::Uid);
-        }
-        // Once is enough, however often it was asked for.
-        for item in asked {
-            if !items.contains(&item) {
-                items.push(item);
-            }
-        }
-        let needs = items.iter().map(needs).max().unwrap_or(Needs::Meta);
-        let marks_seen = !read_only && items.iter().any(|i| matches!(i, Item::Section(s) if !s.peek));
-        let partial = items.iter().any(|i| matches!(i, Item::Section(s) if s.partial.is_some()));
-        let lists_fields = items.iter().any(|i| matches!(i, Item::Section(s) if listed_fields(s).is_some()));
-        Self { items, needs, marks_seen, partial, lists_fields }
-    }
-    /// How many of `metas` make one job.
-    fn batch(&self, metas: &[Option<Meta>]) -> usize {
-        let mut bytes = 0;
-        for (i, meta) in metas.iter().enumerate() {
-            bytes += meta.map_or(0, |m| m.size);
-            if self.needs == Needs::Message && i > 0 && (bytes > BYTES || i >= MESSAGES) {
-                return i;
-            }
-        }
-        metas.len()
-    }
-    fn most(&self) -> usize {
-        match self.needs {
-            Needs::Meta => METAS,
-            Needs::Summary => SUMMARIES,
-            Needs::Message => MESSAGES,
-        }
-    }
-}
 
 /// Output: text, or octets that stay in their message.
 enum Piece {
@@ -144,12 +65,17 @@ impl Output {
 }
 
 /// What a job hands back.
+#[derive(Default)]
 struct Batch {
     /// Messages dealt with.
     taken: usize,
     output: Vec<Piece>,
-    /// Whose FLAGS are in the output.
+    /// Whose flags are in the output, where the client may not know them yet.
     told: Vec<(Uid, ModSeq)>,
+    /// The highest MODSEQ in the output.
+    highest: ModSeq,
+    /// Bytes of messages that were opened.
+    read: u64,
     /// Some are not there any more.
     gone: bool,
     /// Messages that could not be read, or \Seen that could not be stored: one bad file must not hide the others.
@@ -162,6 +88,8 @@ struct Job {
     folder: Arc<Folder>,
     plan: Arc<Plan>,
     recent: Arc<Uids>,
+    /// Up to where the client knows the flags.
+    known: ModSeq,
     kept: Option<(Uid, Arc<Loaded>)>,
 }
 
@@ -171,7 +99,7 @@ impl Job {
         let mut metas = self.folder.meta(&uids);
         let taken = self.plan.batch(&metas);
         metas.truncate(taken);
-        let mut batch = Batch { taken, output: Vec::new(), told: Vec::new(), gone: false, failed: Vec::new(), kept: self.kept.clone() };
+        let mut batch = Batch { taken, kept: self.kept.clone(), ..Batch::default() };
         let mut newly_seen = Vec::new();
         if self.plan.marks_seen {
             newly_seen = metas.iter().flatten().filter(|m| !m.flags.has(Flags::SEEN)).map(|m| m.uid).collect();
@@ -181,16 +109,20 @@ impl Job {
             }
         }
         let keywords = self.folder.keywords();
+        let mut shown = Shown::new(&keywords, &self.recent);
         let mut output = Output::default();
-        for ((seq, uid), meta) in messages.iter().zip(metas) {
+        for (i, ((seq, uid), meta)) in messages.iter().zip(metas).enumerate() {
+            if self.plan.is_enough(output.text.len(), batch.read) {
+                batch.taken = i;
+                break;
+            }
             let Some(meta) = meta else {
                 batch.gone = true;
                 continue;
             };
-            let flags = self.plan.items.contains(&Item::Flags) || newly_seen.binary_search(uid).is_ok();
-            match self.message(&mut output, &mut batch, *seq, &meta, flags.then_some(&keywords)) {
-                Ok(true) if flags => batch.told.push((*uid, meta.modseq)),
-                Ok(true) => {}
+            let seen = newly_seen.binary_search(uid).is_ok();
+            match self.message(&mut output, &mut batch, *seq, &meta, seen, &mut shown) {
+                Ok(true) => self.note(&mut batch, &meta, seen),
                 Ok(false) => batch.gone = true,
                 Err(e) => batch.failed.push(e),
             }
@@ -198,11 +130,20 @@ impl Job {
         batch.output = output.end();
         batch
     }
+    /// What the client knows after this message.
+    fn note(&self, batch: &mut Batch, meta: &Meta, seen: bool) {
+        if (self.plan.tells_flags || seen) && meta.modseq > self.known {
+            batch.told.push((meta.uid, meta.modseq));
+        }
+        if self.plan.items.contains(&Item::ModSeq) || seen && self.plan.with_seen.contains(&Item::ModSeq) {
+            batch.highest = batch.highest.max(meta.modseq);
+        }
+    }
     /// Reads all that is needed before the first byte is written; false: the message is gone.
-    fn message(&self, out: &mut Output, batch: &mut Batch, seq: u32, meta: &Meta, keywords: Option<&Vec<String>>) -> Result<bool> {
+    fn message(&self, out: &mut Output, batch: &mut Batch, seq: u32, meta: &Meta, seen: bool, shown: &mut Shown<'_>) -> Result<bool> {
         let mut stored = None;
-        if self.plan.items.iter().any(|i| needs(i) == Needs::Summary) {
-            stored = self.folder.summary(meta.uid)?;
+        if self.plan.summarises {
+            stored = self.folder.summaries(&[meta.uid]).get(0)?.map(<[u8]>::to_vec);
             if stored.is_none() {
                 return Ok(false);
             }
@@ -223,13 +164,13 @@ impl Job {
         summary = summary.or_else(|| Summary::read(&made));
         out.picked = 0;
         Fetch::begin(&mut out.text, seq);
-        let unasked = keywords.filter(|_| !self.plan.items.contains(&Item::Flags)).map(|_| Item::Flags);
-        for (i, item) in self.plan.items.iter().chain(&unasked).enumerate() {
+        let extra = if seen { &self.plan.with_seen[..] } else { &[] };
+        for (i, item) in self.plan.items.iter().chain(extra).enumerate() {
             if i > 0 {
                 out.text.push(b' ');
             }
-            match (item, keywords) {
-                (Item::Flags, Some(keywords)) => response::flags(&mut out.text, flags::names(meta, keywords, &self.recent)),
+            match item {
+                Item::Flags => shown.write(&mut out.text, meta),
                 _ => write_item(out, item, meta, summary, loaded.as_deref()),
             }
         }
@@ -242,6 +183,7 @@ impl Job {
         {
             return Ok(Some(loaded.clone()));
         }
+        batch.read += meta.size;
         let loaded = self.folder.read(meta.uid)?.map(|bytes| Arc::new(Loaded::new(bytes)));
         batch.kept = match &loaded {
             Some(l) if self.plan.partial && l.bytes.len() > COPY_MAX => Some((meta.uid, l.clone())),
@@ -255,8 +197,15 @@ fn write_item(out: &mut Output, item: &Item, meta: &Meta, summary: Option<Summar
     let text = &mut out.text;
     match item {
         Item::Flags => {}
-        Item::Uid => text.extend_from_slice(format!("UID {}", meta.uid.0).as_bytes()),
-        Item::Size => text.extend_from_slice(format!("RFC822.SIZE {}", meta.size).as_bytes()),
+        Item::Uid => {
+            text.extend_from_slice(b"UID ");
+            response::number(text, meta.uid.0.into());
+        }
+        Item::ModSeq => response::modseq(text, meta.modseq.0),
+        Item::Size => {
+            text.extend_from_slice(b"RFC822.SIZE ");
+            response::number(text, meta.size);
+        }
         Item::InternalDate => {
             text.extend_from_slice(b"INTERNALDATE ");
             date::write_date_time(text, meta.internal_date);
@@ -294,23 +243,34 @@ fn write_section(out: &mut Output, section: &Section, summary: Option<Summary<'_
 }
 
 impl Session {
-    pub(super) async fn fetch(&mut self, uid: bool, set: &SequenceSet, items: Vec<Item>) -> Outcome {
+    pub(super) async fn fetch(&mut self, uid: bool, set: &SequenceSet, items: Vec<Item>, since: Option<Since>) -> Outcome {
+        let enabled = self.enabled;
         let view = self.view()?;
-        let messages = Arc::new(view.resolve(set, uid)?);
-        let plan = Arc::new(Plan::of(items, uid, view.read_only));
-        let (folder, recent) = (view.folder.clone(), Arc::new(view.recent.clone()));
+        let mut out = Vec::new();
+        let messages = Arc::new(match since {
+            None => view.resolve(set, uid)?,
+            Some(since) => {
+                let news = view.news(set, uid, since)?;
+                response::vanished(&mut out, true, news.vanished);
+                news.changed
+            }
+        });
+        let plan = Arc::new(Plan::of(items, uid, view.read_only, since.is_some(), enabled));
+        let (folder, recent, known) = (view.folder.clone(), Arc::new(view.recent.clone()), view.modseq);
+        self.wire.write(&out).await?;
+        drop(out);
         let mut at = 0;
         let (mut gone, mut failed) = (false, None);
         while at < messages.len() {
             let kept = self.view()?.cached.take();
-            let work = Job { folder: folder.clone(), plan: plan.clone(), recent: recent.clone(), kept };
+            let work = Job { folder: folder.clone(), plan: plan.clone(), recent: recent.clone(), known, kept };
             let all = messages.clone();
             let batch = job(move || work.run(all.get(at..).unwrap_or_default())).await;
             at += batch.taken.max(1);
             gone |= batch.gone;
             let view = self.view()?;
-            let known = view.modseq;
-            view.told.extend(batch.told.into_iter().filter(|(_, modseq)| *modseq > known));
+            view.told.extend(batch.told);
+            view.reckoning.heard(batch.highest);
             view.cached = batch.kept;
             let mut news = Vec::new();
             view.tell_new_keywords(&mut news);
@@ -339,51 +299,12 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::imap::{cursor::Cursor, fetch};
 
-    fn plan(text: &str, uid: bool, read_only: bool) -> Plan {
-        Plan::of(fetch::items(&mut Cursor::new(text.as_bytes())).unwrap(), uid, read_only)
-    }
-
-    #[test]
-    fn plans() {
-        let cases = [
-            ("FLAGS", Needs::Meta, false),
-            ("FAST", Needs::Meta, false),
-            ("(UID ENVELOPE)", Needs::Summary, false),
-            ("BODYSTRUCTURE", Needs::Summary, false),
-            ("BODY", Needs::Message, false),
-            ("BODY.PEEK[HEADER.FIELDS (From Subject)]", Needs::Summary, false),
-            ("BODY[HEADER.FIELDS (From Subject)]", Needs::Summary, true),
-            ("BODY.PEEK[HEADER.FIELDS (From X-Spam)]", Needs::Message, false),
-            ("BODY.PEEK[1.HEADER.FIELDS (From)]", Needs::Message, false),
-            ("RFC822.HEADER", Needs::Message, false),
-            ("RFC822", Needs::Message, true),
-            ("BODY[]", Needs::Message, true),
-        ];
-        for (text, needs, seen) in cases {
-            let p = plan(text, false, false);
-            assert_eq!((p.needs, p.marks_seen), (needs, seen), "{text}");
-            assert!(!plan(text, false, true).marks_seen);
-        }
-        assert_eq!(plan("FLAGS", true, false).items, [Item::Uid, Item::Flags]);
-        assert_eq!(plan("(FLAGS UID)", true, false).items, [Item::Flags, Item::Uid]);
-        assert_eq!(plan("(UID ENVELOPE FLAGS ENVELOPE UID)", false, false).items, [Item::Uid, Item::Envelope, Item::Flags]);
-    }
     #[test]
     fn what_is_picked_is_bounded() {
         let mut out = Output::default();
         out.picked(b"ab");
         out.picked(&vec![b'x'; PICKED_MAX]);
         assert_eq!(out.text, b"{2}\r\nabNIL");
-    }
-    #[test]
-    fn batches_are_bounded() {
-        let meta = |size| Some(Meta { uid: Uid(1), modseq: ModSeq(1), flags: Flags::default(), keywords: 0, size, internal_date: 0 });
-        let p = plan("BODY[]", false, false);
-        assert_eq!(p.batch(&[meta(9_000_000), meta(1)]), 1);
-        assert_eq!(p.batch(&[meta(1), meta(1), meta(9_000_000)]), 2);
-        assert_eq!(p.batch(&vec![meta(1); 99]), 99);
-        assert_eq!(p.batch(&[]), 0);
     }
 }

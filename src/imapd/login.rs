@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 const BEFORE_LOGIN: &str = "CAPABILITY IMAP4rev1 LITERAL+ SASL-IR ID ENABLE";
 const AFTER_LOGIN: &str = "CAPABILITY IMAP4rev1 LITERAL+ SASL-IR ID ENABLE IDLE UIDPLUS MOVE NAMESPACE UNSELECT CHILDREN SPECIAL-USE \
-     ESEARCH LIST-EXTENDED LIST-STATUS STATUS=SIZE";
+     ESEARCH LIST-EXTENDED LIST-STATUS STATUS=SIZE CONDSTORE QRESYNC";
 /// A handshake, or one line of an authentication.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Wrong passwords on one connection.

@@ -1,6 +1,6 @@
 //! Does a message match a SEARCH key (RFC 3501 §6.4.4)? Text compares without case, on decoded headers and bodies.
 
-use super::{body::Loaded, flags, summary};
+use super::{body::Loaded, flags, resync::in_ranges, summary};
 use crate::{
     message::{
         date,
@@ -8,7 +8,7 @@ use crate::{
         search,
     },
     proto::imap::{Flag, search::Key},
-    store::{Flags, KeywordBits, Meta},
+    store::{Flags, KeywordBits, Meta, ModSeq},
 };
 use memchr::memmem::Finder;
 use std::cell::OnceCell;
@@ -27,6 +27,7 @@ pub(super) enum Test {
     Day(i64, i64),
     /// The same of the Date field.
     Sent(i64, i64),
+    ModSeq(ModSeq),
     Larger(u64),
     Smaller(u64),
     Header(String, Needle),
@@ -80,6 +81,7 @@ impl Test {
             Key::SentBefore(day) => Self::Sent(i64::MIN, day - 1),
             Key::SentOn(day) => Self::Sent(*day, *day),
             Key::SentSince(day) => Self::Sent(*day, i64::MAX),
+            Key::ModSeq(n) => Self::ModSeq(ModSeq(*n)),
             Key::Larger(n) => Self::Larger(*n),
             Key::Smaller(n) => Self::Smaller(*n),
             Key::Header(field, text) => Self::Header(field.clone(), Needle::new(text)),
@@ -180,6 +182,7 @@ impl Candidate<'_> {
             Test::Uid(ranges) => Some(in_ranges(ranges, self.meta.uid.0)),
             Test::Day(first, last) => Some(day(first, last, self.meta.internal_date.div_euclid(86_400))),
             Test::Sent(first, last) => self.any_field("date", |f| date::parse(&header::unfold(f.value())).is_some_and(|d| day(first, last, d.day()))),
+            Test::ModSeq(n) => Some(self.meta.modseq >= *n),
             Test::Larger(n) => Some(self.meta.size > *n),
             Test::Smaller(n) => Some(self.meta.size < *n),
             Test::Header(name, needle) => self.any_field(name, |f| needle.is_empty() || needle.is_in(&search::field_value(f.value()))),
@@ -212,16 +215,12 @@ impl Candidate<'_> {
     }
 }
 
-fn in_ranges(ranges: &[(u32, u32)], n: u32) -> bool {
-    ranges.get(ranges.partition_point(|r| r.1 < n)).is_some_and(|r| r.0 <= n)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
         proto::imap::{cursor::Cursor, search::parse},
-        store::{ModSeq, Uid},
+        store::Uid,
     };
 
     const MESSAGE: &str = "Date: Fri, 2 Jan 1970 23:30:00 -0300\r\nFrom: =?utf-8?Q?J=C3=BCrgen?= <j@example.org>\r\nTo: Bob <bob@example.net>\r\n\
@@ -263,6 +262,9 @@ mod tests {
             ("SENTON 2-Jan-1970", true),
             ("SENTSINCE 3-Jan-1970", false),
             ("SENTBEFORE 3-Jan-1970", true),
+            ("MODSEQ 1", true),
+            ("MODSEQ 2", false),
+            ("NOT MODSEQ \"/flags/\\\\Seen\" all 9223372036854775807", true),
             ("LARGER 499", true),
             ("LARGER 500", false),
             ("SMALLER 501", true),

@@ -1,4 +1,4 @@
-//! IMAP sessions (RFC 3501): state, order and limits over the store. `proto::imap` reads and writes the bytes.
+//! IMAP sessions (RFC 3501, CONDSTORE and QRESYNC of RFC 7162): state, order and limits over the store. `proto::imap` reads and writes the bytes.
 //!
 //! One task per connection. What touches the disk or takes long (search, parts of large messages) is cut into jobs
 //! for the blocking pool, each bounded in messages and bytes, so that one client cannot hold the others up; what a
@@ -24,7 +24,10 @@ mod idle;
 mod list;
 mod login;
 mod matching;
+mod modseq;
+mod plan;
 mod refusal;
+mod resync;
 mod search;
 mod select;
 mod session;

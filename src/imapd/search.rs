@@ -13,7 +13,7 @@ use crate::{
         search::{Returns, Search},
         sequence,
     },
-    store::{Error, Folder, Meta, Result, Uid},
+    store::{Error, Folder, Meta, ModSeq, Result, Uid},
 };
 use std::sync::Arc;
 
@@ -33,10 +33,18 @@ struct Query {
     messages: Vec<(u32, Uid)>,
 }
 
+/// A message that matches.
+#[derive(Clone, Copy)]
+struct Hit {
+    seq: u32,
+    uid: Uid,
+    modseq: ModSeq,
+}
+
 /// What a job found.
 struct Slice {
     looked_at: usize,
-    found: Vec<(u32, Uid)>,
+    found: Vec<Hit>,
     failed: Vec<Error>,
 }
 
@@ -70,7 +78,7 @@ impl Query {
             }
             let Some(meta) = meta else { continue };
             match self.matches(message.0, &meta, &mut spent) {
-                Ok(true) => out.found.push(*message),
+                Ok(true) => out.found.push(Hit { seq: message.0, uid: meta.uid, modseq: meta.modseq }),
                 Ok(false) => {}
                 Err(e) => out.failed.push(e),
             }
@@ -85,8 +93,9 @@ impl Query {
             return Ok(yes);
         }
         *spent += SUMMARY_COST * (1 + self.weight / 16);
-        let Some(summary) = self.folder.summary(meta.uid)? else { return Ok(false) };
-        let candidate = Candidate { fields: Summary::read(&summary).and_then(|s| s.fields), ..candidate };
+        let mut summaries = self.folder.summaries(&[meta.uid]);
+        let Some(summary) = summaries.get(0)? else { return Ok(false) };
+        let candidate = Candidate { fields: Summary::read(summary).and_then(|s| s.fields), ..candidate };
         if let Some(yes) = candidate.matches(&self.test) {
             return Ok(yes);
         }
@@ -112,30 +121,45 @@ impl Session {
             let work = query.clone();
             let slice = job(move || work.run(at)).await;
             at += slice.looked_at.max(1);
-            found.extend(slice.found.into_iter().map(|(seq, u)| if uid { u.0 } else { seq }));
+            found.extend(slice.found);
             for e in slice.failed {
                 failed = Some(self.failed(&e));
             }
         }
+        let modseq = if search.asks_modseq() { highest(&found, search.returns) } else { None };
+        let found: Vec<u32> = found.into_iter().map(|hit| if uid { hit.uid.0 } else { hit.seq }).collect();
         let mut out = Vec::new();
         match search.returns {
-            None => plain(&mut out, &found),
-            Some(returns) => extended(&mut out, tag, uid, returns, &found),
+            None => plain(&mut out, &found, modseq),
+            Some(returns) => extended(&mut out, (tag, uid), returns, &found, modseq),
         }
         self.wire.write(&out).await?;
         Ok(failed.unwrap_or_else(|| Done::ok("Done.")))
     }
 }
 
-fn plain(out: &mut Vec<u8>, found: &[u32]) {
+/// The highest mod-sequence of what the answer names (RFC 4731 §3.2): of one message or of two, when only these are asked for.
+fn highest(found: &[Hit], returns: Option<Returns>) -> Option<ModSeq> {
+    let some = returns.filter(|r| (r.min || r.max) && !r.all && !r.count);
+    match some {
+        Some(r) => [found.first().filter(|_| r.min), found.last().filter(|_| r.max)].into_iter().flatten().map(|hit| hit.modseq).max(),
+        None => found.iter().map(|hit| hit.modseq).max(),
+    }
+}
+
+fn plain(out: &mut Vec<u8>, found: &[u32], modseq: Option<ModSeq>) {
     out.extend_from_slice(b"* SEARCH");
     for n in found {
-        out.extend_from_slice(format!(" {n}").as_bytes());
+        out.push(b' ');
+        response::number(out, (*n).into());
+    }
+    if let Some(modseq) = modseq {
+        out.extend_from_slice(format!(" (MODSEQ {})", modseq.0).as_bytes());
     }
     out.extend_from_slice(b"\r\n");
 }
 
-fn extended(out: &mut Vec<u8>, tag: &str, uid: bool, returns: Returns, found: &[u32]) {
+fn extended(out: &mut Vec<u8>, (tag, uid): (&str, bool), returns: Returns, found: &[u32], modseq: Option<ModSeq>) {
     out.extend_from_slice(b"* ESEARCH (TAG ");
     // A tag may hold what an atom may not; it is always a quoted string here.
     response::string(out, tag.as_bytes());
@@ -155,6 +179,9 @@ fn extended(out: &mut Vec<u8>, tag: &str, uid: bool, returns: Returns, found: &[
         out.extend_from_slice(b" ALL ");
         sequence::write(out, found);
     }
+    if let Some(modseq) = modseq {
+        out.extend_from_slice(format!(" MODSEQ {}", modseq.0).as_bytes());
+    }
     out.extend_from_slice(b"\r\n");
 }
 
@@ -167,7 +194,7 @@ mod tests {
         let r = |min, max, all, count| Returns { min, max, all, count };
         let shown = |uid, returns, found: &[u32]| {
             let mut out = Vec::new();
-            extended(&mut out, "A282", uid, returns, found);
+            extended(&mut out, ("A282", uid), returns, found, None);
             String::from_utf8(out).unwrap()
         };
         // RFC 4731 §3.1
@@ -175,8 +202,31 @@ mod tests {
         assert_eq!(shown(false, r(false, false, true, false), &[2, 10, 11]), "* ESEARCH (TAG \"A282\") ALL 2,10:11\r\n");
         assert_eq!(shown(true, r(true, true, true, true), &[]), "* ESEARCH (TAG \"A282\") UID COUNT 0\r\n");
         let mut out = Vec::new();
-        plain(&mut out, &[2, 84, 882]);
-        plain(&mut out, &[]);
+        plain(&mut out, &[2, 84, 882], None);
+        plain(&mut out, &[], None);
         assert_eq!(String::from_utf8(out).unwrap(), "* SEARCH 2 84 882\r\n* SEARCH\r\n");
+    }
+    #[test]
+    fn mod_sequences() {
+        let hit = |seq: u32, modseq| Hit { seq, uid: Uid(seq), modseq: ModSeq(modseq) };
+        let found = [hit(2, 488), hit(5, 500), hit(23, 321)];
+        let r = |min, max, all, count| Some(Returns { min, max, all, count });
+        // RFC 4731 §3.2
+        for (returns, want) in [
+            (r(true, false, false, false), 488),
+            (r(false, true, false, false), 321),
+            (r(true, true, false, false), 488),
+            (r(true, false, false, true), 500),
+            (r(false, false, true, false), 500),
+            (r(false, false, false, true), 500),
+            (None, 500),
+        ] {
+            assert_eq!(highest(&found, returns), Some(ModSeq(want)), "{returns:?}");
+            assert_eq!(highest(&[], returns), None);
+        }
+        let mut out = Vec::new();
+        plain(&mut out, &[2, 5], Some(ModSeq(917_162_500)));
+        extended(&mut out, ("a", true), Returns { all: true, ..Returns::default() }, &[1, 2, 3, 5], Some(ModSeq(1236)));
+        assert_eq!(String::from_utf8(out).unwrap(), "* SEARCH 2 5 (MODSEQ 917162500)\r\n* ESEARCH (TAG \"a\") UID ALL 1:3,5 MODSEQ 1236\r\n");
     }
 }

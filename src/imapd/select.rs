@@ -1,11 +1,14 @@
 //! SELECT, EXAMINE, CLOSE, UNSELECT, STATUS.
 
 use super::{
+    modseq::{self, Enabled, Reckoning},
+    resync::{self, News},
     session::{Done, Outcome, Session, State, Stop, job},
+    sync::{SLICE, Unasked},
     view::View,
 };
 use crate::{
-    proto::imap::{list::StatusItem, response},
+    proto::imap::{condstore::Resync, list::StatusItem, response},
     store::{Counts, Flags, Folder, Home, Result, Uid},
 };
 use std::{collections::HashMap, sync::Arc};
@@ -17,10 +20,12 @@ struct Opened {
     uid_next: u32,
     /// Sequence number.
     first_unseen: Option<u32>,
+    /// QRESYNC: what is new to the client.
+    news: Option<News>,
 }
 
-fn open(home: &Home, name: &str, read_only: bool) -> Result<Opened> {
-    let folder = home.open(name)?;
+fn open(home: &Home, name: &str, read_only: bool, known: Option<&Resync>) -> Result<Opened> {
+    let folder = home.open_watched(name)?;
     // The order matters: a message that comes in between is in `uids`, and UIDNEXT is raised above it.
     let counts = folder.counts();
     let (uids, modseq) = folder.uids();
@@ -32,13 +37,17 @@ fn open(home: &Home, name: &str, read_only: bool) -> Result<Opened> {
         uids: uids.into_iter().collect(),
         recent: Default::default(),
         modseq,
+        settled: modseq,
+        reckoning: Reckoning::default(),
         gone: Vec::new(),
         keywords: 0,
         told: HashMap::new(),
         cached: None,
     };
     view.take_recent();
-    Ok(Opened { view, uid_validity: counts.uid_validity, uid_next, first_unseen })
+    view.reckoning.told(modseq);
+    let news = known.and_then(|k| resync::since_last_time(&view, k, counts.uid_validity, uid_next));
+    Ok(Opened { view, uid_validity: counts.uid_validity, uid_next, first_unseen, news })
 }
 
 fn first_unseen(folder: &Arc<Folder>, uids: &[Uid]) -> Option<u32> {
@@ -56,12 +65,16 @@ fn first_unseen(folder: &Arc<Folder>, uids: &[Uid]) -> Option<u32> {
 
 impl Session {
     /// RFC 3501 §6.3.1. Whatever was selected before is not any more, also when this fails.
-    pub(super) async fn select(&mut self, name: String, read_only: bool) -> Outcome {
+    pub(super) async fn select(&mut self, name: String, read_only: bool, known: Option<Resync>) -> Outcome {
         // Held until the other is open: on the same folder again it need not be read anew.
         let before = if let State::Selected(_, view) = &self.state { Some(view.folder.clone()) } else { None };
+        if before.is_some() {
+            // RFC 7162 §3.2.11: whether or not the client asked for any of it.
+            self.wire.write(b"* OK [CLOSED] The folder before is closed.\r\n").await?;
+        }
         self.deselect();
         let home = self.home()?;
-        let Opened { mut view, uid_validity, uid_next, first_unseen } = job(move || open(&home, &name, read_only)).await?;
+        let Opened { mut view, uid_validity, uid_next, first_unseen, news } = job(move || open(&home, &name, read_only, known.as_ref())).await?;
         drop(before);
         let mut out = Vec::new();
         let keywords = view.folder.keywords();
@@ -74,11 +87,28 @@ impl Session {
         }
         response::status(&mut out, "*", "OK", Some(&format!("UIDVALIDITY {uid_validity}")), "UIDs are valid.");
         response::status(&mut out, "*", "OK", Some(&format!("UIDNEXT {uid_next}")), "Predicted next UID.");
+        response::status(&mut out, "*", "OK", Some(&modseq::code(view.modseq)), "Highest.");
         self.wire.write(&out).await?;
         if let Some(login) = self.login().cloned() {
             self.state = State::Selected(login, Box::new(view));
         }
+        if let Some(news) = news {
+            self.tell_news(&news).await?;
+        }
         Ok(Done::ok_code(if read_only { "READ-ONLY" } else { "READ-WRITE" }, "Selected."))
+    }
+    /// RFC 7162 §3.2.5.1: what vanished comes first, and only what the client does not count.
+    async fn tell_news(&mut self, news: &News) -> std::result::Result<(), Stop> {
+        let mut out = Vec::new();
+        response::vanished(&mut out, true, news.vanished.iter().copied());
+        self.wire.write(&out).await?;
+        let unasked = Unasked::of(true, Enabled { condstore: true, qresync: true });
+        let uids: Vec<Uid> = news.changed.iter().map(|(_, uid)| *uid).collect();
+        for slice in uids.chunks(SLICE) {
+            let out = self.view()?.tell_flags(slice, unasked);
+            self.wire.write(&out).await?;
+        }
+        Ok(())
     }
     /// RFC 3501 §6.4.2: expunges without telling.
     pub(super) async fn close(&mut self) -> Outcome {
@@ -124,5 +154,6 @@ fn value(item: StatusItem, counts: &Counts) -> u64 {
         StatusItem::UidValidity => counts.uid_validity.into(),
         StatusItem::Unseen => counts.unseen.into(),
         StatusItem::Size => counts.size,
+        StatusItem::HighestModSeq => counts.highest_modseq,
     }
 }

@@ -1,6 +1,6 @@
 //! One client: greeting, the loop over its commands, goodbye.
 
-use super::{Service, commands, events, refusal, view::View};
+use super::{Service, commands, events, modseq::Enabled, refusal, view::View};
 use crate::{
     accounts::AccountId,
     config::Config,
@@ -35,6 +35,7 @@ pub(super) struct Session {
     pub(super) wire: Wire,
     pub(super) framer: Framer,
     pub(super) state: State,
+    pub(super) enabled: Enabled,
     /// Failed logins of this connection.
     pub(super) failures: u32,
     /// Where the last APPEND went: the next is likely to follow at once, and shall not load the folder anew.
@@ -79,6 +80,14 @@ impl Done {
     fn is_bad(&self) -> bool {
         self.kind == "BAD"
     }
+    /// Puts a code into an OK that has none; whether it is there now.
+    pub(super) fn take_code(&mut self, code: impl FnOnce() -> String) -> bool {
+        let free = self.kind == "OK" && self.code.is_none();
+        if free {
+            self.code = Some(code().into());
+        }
+        free
+    }
 }
 
 /// Why a command did not reach its end.
@@ -115,7 +124,7 @@ impl Session {
     pub(super) fn new(service: Rc<Service>, wire: Wire) -> Self {
         let config = service.config.get();
         let framer = Framer::new(framer::Limits::BEFORE_LOGIN);
-        Self { service, config, wire, framer, state: State::NotAuthenticated, failures: 0, appended: None, bad: 0 }
+        Self { service, config, wire, framer, state: State::NotAuthenticated, enabled: Enabled::default(), failures: 0, appended: None, bad: 0 }
     }
     pub(super) async fn serve(mut self) {
         if let Err(why) = self.run().await {
@@ -194,6 +203,10 @@ impl Session {
             self.tagged(&tag, &Done::bad("Not in this state.")).await?;
             return self.count_bad().await;
         };
+        if command.needs_qresync() && !self.enabled.qresync {
+            self.tagged(&tag, &Done::bad("ENABLE QRESYNC comes first.")).await?;
+            return self.count_bad().await;
+        }
         self.bad = 0;
         self.appended = None;
         if let (State::Selected(_, view), false) = (&mut self.state, matches!(command, Command::Fetch { .. })) {
@@ -203,12 +216,16 @@ impl Session {
         if matches!(command, Command::StartTls) {
             return self.start_tls(&tag).await;
         }
+        if command.enables_condstore() {
+            self.enable_condstore().await?;
+        }
+        let rule = if command.uses_numbers() { &rule.without_expunge() } else { rule };
         let outcome = self.execute(&tag, command).await;
         self.finish(&tag, outcome, rule).await
     }
     /// Tells what has changed, then how the command ended.
     pub(super) async fn finish(&mut self, tag: &str, outcome: Outcome, rule: &commands::Rule) -> Result<(), Ended> {
-        let done = match outcome {
+        let mut done = match outcome {
             Ok(done) | Err(Stop::Refused(done)) => done,
             Err(Stop::Ended(e)) => return Err(e),
             Err(Stop::Store(e)) => self.failed(&e),
@@ -221,6 +238,7 @@ impl Session {
             self.refresh().await?;
         }
         Box::pin(self.sync(rule.expunge, rule.uid)).await?;
+        self.tell_highest(&mut done).await?;
         self.tagged(tag, &done).await
     }
     pub(super) fn failed(&self, error: &store::Error) -> Done {
@@ -263,12 +281,8 @@ impl Session {
             C::StartTls => Ok(Done::bad("Not here.")),
             C::Authenticate { mechanism, initial } => Box::pin(self.authenticate(&mechanism, initial)).await,
             C::Login { name, password } => Box::pin(self.log_in(name, password)).await,
-            C::Enable(_) => {
-                // Nothing that is announced needs to be enabled; RFC 5161 §3.1 has unknown names ignored.
-                self.wire.write(b"* ENABLED\r\n").await?;
-                Ok(Done::ok("Done."))
-            }
-            C::Select { folder, read_only } => Box::pin(self.select(folder, read_only)).await,
+            C::Enable(names) => Box::pin(self.enable(&names)).await,
+            C::Select { folder, read_only, opening } => Box::pin(self.select(folder, read_only, opening.qresync)).await,
             C::Create(name) => Box::pin(self.create(name)).await,
             C::Delete(name) => Box::pin(self.delete(name)).await,
             C::Rename(from, to) => Box::pin(self.rename(from, to)).await,
@@ -286,8 +300,8 @@ impl Session {
             C::Unselect => Ok(self.unselect()),
             C::Expunge(set) => Box::pin(self.expunge(set)).await,
             C::Search { uid, search } => Box::pin(self.search(tag, uid, search)).await,
-            C::Fetch { uid, set, items } => Box::pin(self.fetch(uid, &set, items)).await,
-            C::Store { uid, set, change, silent, flags } => Box::pin(self.store_flags(uid, &set, change, silent, &flags)).await,
+            C::Fetch { uid, set, items, since } => Box::pin(self.fetch(uid, &set, items, since)).await,
+            C::Store { uid, set, change, silent, flags, since } => Box::pin(self.store_flags(uid, &set, (change, &flags), silent, since)).await,
             C::Copy { uid, set, folder } => Box::pin(self.copy(uid, &set, folder)).await,
             C::Move { uid, set, folder } => Box::pin(self.move_to(uid, &set, folder)).await,
         }

@@ -89,6 +89,23 @@ impl Uids {
         }
         out
     }
+    /// Those parts of ascending ranges in which no message is.
+    pub(super) fn gaps(&self, ranges: &[(u32, u32)]) -> Vec<(u32, u32)> {
+        let mut out = Vec::new();
+        for &(first, last) in ranges {
+            // A range may end at the highest number there is: what follows it has no name.
+            let mut from = Some(first);
+            for run in self.0.get(self.0.partition_point(|r| r.last < first)..).unwrap_or_default() {
+                let Some(start) = from.filter(|_| run.first <= last) else { break };
+                if start < run.first {
+                    out.push((start, run.first - 1));
+                }
+                from = run.last.checked_add(1);
+            }
+            out.extend(from.filter(|f| *f <= last).map(|f| (f, last)));
+        }
+        out
+    }
     /// `gone` ascending. Sequence numbers close up.
     pub(super) fn remove(&mut self, gone: &[Uid]) {
         let mut out = Self::default();
@@ -146,6 +163,14 @@ mod tests {
         assert_eq!(of(u.by_seq(&[(6, 99)])), [(6, 20)]);
         let top = uids(&[u32::MAX - 1, u32::MAX]);
         assert_eq!(of(top.by_uid(&[(1, u32::MAX)])), [(1, u32::MAX - 1), (2, u32::MAX)]);
+    }
+    #[test]
+    fn gaps_between() {
+        let u = uids(&[2, 3, 7, u32::MAX]);
+        assert_eq!(u.gaps(&[(1, u32::MAX)]), [(1, 1), (4, 6), (8, u32::MAX - 1)]);
+        assert_eq!(u.gaps(&[(1, 2), (3, 4), (9, 12)]), [(1, 1), (4, 4), (9, 12)]);
+        assert_eq!(u.gaps(&[(2, 3), (u32::MAX, u32::MAX)]), []);
+        assert_eq!(Uids::default().gaps(&[(4, u32::MAX)]), [(4, u32::MAX)]);
     }
     #[test]
     fn removing_closes_up() {

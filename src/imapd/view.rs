@@ -1,6 +1,6 @@
 //! The selected folder as one client knows it.
 
-use super::{body::Loaded, session::Done, uids::Uids};
+use super::{body::Loaded, modseq::Reckoning, session::Done, uids::Uids};
 use crate::{
     proto::imap::SequenceSet,
     store::{Folder, ModSeq, Uid},
@@ -16,6 +16,10 @@ pub(super) struct View {
     pub(super) recent: Uids,
     /// Up to where changes were told.
     pub(super) modseq: ModSeq,
+    /// Up to where everything was told: below `modseq` while an EXPUNGE has to wait.
+    pub(super) settled: ModSeq,
+    /// What the client takes for HIGHESTMODSEQ.
+    pub(super) reckoning: Reckoning,
     /// Gone from the folder, but not told yet. Ascending.
     pub(super) gone: Vec<Uid>,
     /// How many keywords FLAGS named.
@@ -27,16 +31,21 @@ pub(super) struct View {
 }
 
 impl View {
-    /// The messages a command names. A sequence number that no message has is the client's error (RFC 3501 §9,
-    /// `seq-number`), but `1:*` in an empty folder is what several clients send on opening one.
+    /// The messages a command names.
     pub(super) fn resolve(&self, set: &SequenceSet, uid: bool) -> Result<Vec<(u32, Uid)>, Done> {
+        let ranges = self.ranges(set, uid)?;
+        Ok(if uid { self.uids.by_uid(&ranges) } else { self.uids.by_seq(&ranges) })
+    }
+    /// The same as ascending ranges. A sequence number that no message has is the client's error (RFC 3501 §9,
+    /// `seq-number`), but `1:*` in an empty folder is what several clients send on opening one.
+    pub(super) fn ranges(&self, set: &SequenceSet, uid: bool) -> Result<Vec<(u32, u32)>, Done> {
         if uid {
-            return Ok(self.uids.by_uid(&set.ranges(self.uids.last().map_or(0, |u| u.0))));
+            return Ok(set.ranges(self.uids.last().map_or(0, |u| u.0)));
         }
         if set.largest() > self.uids.len() && self.uids.len() > 0 {
             return Err(Done::bad("There is no such message."));
         }
-        Ok(self.uids.by_seq(&set.ranges(self.uids.len())))
+        Ok(set.ranges(self.uids.len()))
     }
     /// New \Recent messages of ours. `EXAMINE` sees them and leaves them to others (RFC 3501 §6.3.2).
     pub(super) fn take_recent(&mut self) {

@@ -1,6 +1,8 @@
 //! What the store says in the log.
 
+use super::{Level, Limits, Usage};
 use crate::{disk, journal::Line};
+use nix::errno::Errno;
 use std::path::Path;
 
 pub(super) fn uidlist_lost(path: &Path) {
@@ -26,6 +28,10 @@ pub(super) fn too_many_folders(maildir: &Path) {
 }
 pub(super) fn modseq_not_stored(e: &disk::Error) {
     Line::warn("store", "modseq-not-stored").with("error", e).send();
+}
+/// What of it was lost is made anew when it is asked for.
+pub(super) fn summaries_damaged(path: &Path, bytes: u64) {
+    Line::warn("store", "summaries-damaged").with("path", path.display()).with("bytes", bytes).send();
 }
 pub(super) fn summary_not_stored(e: &disk::Error) {
     Line::debug("store", "summary-not-stored").with("error", e).send();
@@ -53,4 +59,37 @@ pub(super) fn index_damaged(path: &Path) {
 }
 pub(super) fn index_not_stored(e: &disk::Error) {
     Line::debug("store", "index-not-stored").with("error", e).send();
+}
+pub(super) fn counted(account: &str, usage: Usage) {
+    Line::debug("store", "counted").with("account", account).with("bytes", usage.bytes).with("messages", usage.messages).send();
+}
+/// A message did not fit, and this is the first.
+pub(super) fn full(account: &str, usage: Usage, limits: Limits) {
+    over(Line::warn("store", "over-quota"), account, usage, limits).send();
+}
+pub(super) fn warned(account: &str, level: &Level, failed: Option<&super::Error>) {
+    let line = if failed.is_some() { Line::warn("store", "quota-warning") } else { Line::info("store", "quota-warning") };
+    over(line, account, level.usage, level.limits).with("percent", level.percent).with_some("error", failed).send();
+}
+/// Mail goes on without.
+pub(super) fn no_books(account: &str, e: &disk::Error) {
+    Line::warn("store", "quota-unknown").with("account", account).with("error", e).send();
+}
+fn over(line: Line, account: &str, usage: Usage, limits: Limits) -> Line {
+    line.with("account", account)
+        .with("bytes", usage.bytes)
+        .with("messages", usage.messages)
+        .with("max-bytes", limits.bytes)
+        .with("max-messages", limits.messages)
+}
+/// What other programs do in open folders is found by looking every 15 seconds.
+pub(super) fn no_notices(e: Errno) {
+    Line::warn("store", "no-inotify").with("error", e.desc()).with("note", "fs.inotify.max_user_instances, or open files").send();
+}
+pub(super) fn not_watched(path: &Path, e: Errno) {
+    let note = if e == Errno::ENOSPC { "raise fs.inotify.max_user_watches" } else { "looked at every 15 s" };
+    Line::warn("store", "not-watched").with("path", path.display()).with("error", e.desc()).with("note", note).send();
+}
+pub(super) fn not_looked(path: &Path, e: &super::Error) {
+    Line::warn("store", "not-looked").with("path", path.display()).with("error", e).send();
 }

@@ -6,7 +6,7 @@ use super::{
     file, index, keywords,
     leave::Left,
     ledger::{self, Ledger},
-    lock, scan,
+    lock, notice, scan,
     state::State,
     summary::Book,
     sync::{Disk, Resume},
@@ -18,6 +18,7 @@ use std::{
     collections::{BTreeSet, HashSet},
     path::Path,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 /// Where it lies; changes when the folder is renamed.
@@ -25,6 +26,7 @@ use std::{
 pub(super) struct Place {
     pub name: String,
     pub dir: Arc<Path>,
+    pub account: Arc<str>,
     /// The home's `Maildir/`.
     pub maildir: Arc<Path>,
 }
@@ -44,6 +46,8 @@ pub struct Folder {
     /// Held for jobs only.
     pub(super) summaries: Mutex<Book>,
     pub(super) event: Event,
+    /// Under which it is watched.
+    pub(super) watch: Mutex<notice::Key>,
 }
 
 /// The bytes of a file, and the name it had.
@@ -63,6 +67,7 @@ impl Folder {
             ready: Mutex::default(),
             summaries: Mutex::default(),
             event: Event::new(),
+            watch: Mutex::default(),
         }
     }
     /// Goes on where it was left.
@@ -98,6 +103,7 @@ impl Folder {
         }
         // Another session's look may have failed half-way: what it knew of the list it had not told the state yet.
         *d = Disk::default();
+        *lock(&self.summaries) = Book::default();
         let dir = self.dir();
         for sub in ["cur", "new", "tmp"] {
             match disk::create_dir(&dir.join(sub), 0o700) {
@@ -135,6 +141,7 @@ impl Folder {
         d.swept = rest.as_ref().map_or(0, |r| r.swept);
         if now - d.swept > super::sweep::EVERY_NS {
             super::sweep::run(&dir, now);
+            self.tidy_summaries(&dir);
             d.swept = now;
         }
         Ok(())
@@ -151,6 +158,7 @@ impl Folder {
         }
         let next = index.header.next().max(d.resume.as_ref().map_or(0, |r| r.next));
         let Some(mut state) = index.state(modseq) else { return };
+        *lock(&self.summaries) = Book::restore(index.header.summaries);
         let Some(ledger) = Ledger::restore(dir, &index.header) else {
             // It says which messages there are.
             d.facts = Some((validity, state));
@@ -222,6 +230,10 @@ impl Folder {
         let mut state = lock(&self.state);
         let recent: BTreeSet<u32> = std::mem::take(&mut state.recent).into_iter().collect();
         state.told.extend(&recent);
+        drop(state);
+        if !recent.is_empty() {
+            self.store.notices.soon(*lock(&self.watch));
+        }
         recent.into_iter().map(Uid).collect()
     }
     /// Notified after every change (delivery, flags, expunge, other programs).
@@ -234,6 +246,15 @@ impl Folder {
         self.check()?;
         self.move_told(&mut d);
         self.take_in(&mut d, false)
+    }
+    /// Job. [`Folder::sync`], and in how much time to look again when this look leaves a doubt.
+    pub(super) fn noticed(&self) -> Result<Option<Duration>> {
+        let mut d = lock(&self.disk);
+        self.check()?;
+        self.move_told(&mut d);
+        self.take_in(&mut d, false)?;
+        let now = disk::clock();
+        Ok([&d.new, &d.cur].into_iter().filter_map(|w| w.again(now)).min())
     }
 
     /// Job. The message with CRLF line ends; `None`: not there any more.

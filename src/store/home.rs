@@ -5,7 +5,7 @@ use super::{
     folder::Place,
     index,
     layout::{self, Folders, Layout},
-    ledger, lock, names, subscriptions,
+    ledger, lock, maildirsize, names, subscriptions,
 };
 use crate::disk;
 use std::{
@@ -77,7 +77,7 @@ impl Home {
     }
 
     fn place(&self, name: String, dir: PathBuf) -> Place {
-        Place { name, dir: dir.into(), maildir: Arc::clone(&self.maildir) }
+        Place { name, dir: dir.into(), account: Arc::clone(&self.account), maildir: Arc::clone(&self.maildir) }
     }
 
     /// Durable. `tmp/` comes last: who finds it may deliver, and everything above and beside it is on the disk.
@@ -216,6 +216,7 @@ impl Home {
         let trash = self.maildir.join(format!("..gatepost-trash.{:016x}", disk::unique()));
         let relative = dir.strip_prefix(&self.maildir).unwrap_or(&dir);
         let has_children = self.folders()?.dirs.values().any(|d| d != relative && d.starts_with(relative));
+        let removal = self.limited().map(|a| a.removal());
         let folder = self.store.opened(&dir);
         let held = folder.as_ref().map(|f| lock(&f.disk));
         // Away in one step, whatever happens while the files are removed.
@@ -229,6 +230,10 @@ impl Home {
             f.mark_gone();
         }
         drop(held);
+        if let Some(mut removal) = removal {
+            removal.add(maildirsize::count_folder(&trash).unwrap_or_default());
+            removal.end();
+        }
         disk::sync_dir(dir.parent().unwrap_or(&dir))?;
         // The folder is deleted; files that cannot be removed now go with the next one.
         let _ = disk::remove_tree(&trash);
@@ -324,14 +329,27 @@ impl Home {
 
     /// Job. Opens (and synchronises) a folder; sessions on one folder share it.
     pub fn open(&self, name: &str) -> Result<Arc<Folder>> {
+        let folder = self.shared(name)?;
+        folder.load()?;
+        Ok(folder)
+    }
+
+    /// Job. As [`Home::open`]; until it is closed, what other programs do there is told within a second or so.
+    pub fn open_watched(&self, name: &str) -> Result<Arc<Folder>> {
+        let folder = self.shared(name)?;
+        // Before it is read, so that nothing falls between.
+        self.store.notices.watch(&folder);
+        folder.load()?;
+        Ok(folder)
+    }
+
+    fn shared(&self, name: &str) -> Result<Arc<Folder>> {
         let name = names::normalise(name)?;
         let dir = self.existing(&name)?;
         if !dir.join("tmp").is_dir() || !dir.join("cur").is_dir() {
             self.make_folder(&dir)?;
         }
-        let folder = self.store.shared(self.place(name, dir));
-        folder.load()?;
-        Ok(folder)
+        Ok(self.store.shared(self.place(name, dir)))
     }
 
     /// Job. STATUS without keeping the folder open: from memory when some session has it open, or when nothing

@@ -21,6 +21,7 @@ use super::{
     packed::PackedNames,
     scan,
     state::{RECORD, State},
+    summary::Saved as Summaries,
 };
 use crate::disk::{self, Stat};
 use std::path::Path;
@@ -84,6 +85,7 @@ pub(super) struct Header {
     pub seen: Seen,
     pub list: List,
     pub keywords: Keywords,
+    pub summaries: Summaries,
     /// By bit.
     pub names: Vec<String>,
 }
@@ -125,6 +127,9 @@ impl Header {
         push_option(out, self.keywords.dovecot, push_stamp);
         push_option(out, self.keywords.ours, push_stamp);
         out.extend_from_slice(&self.keywords.lines.to_le_bytes());
+        for n in [self.summaries.id, self.summaries.end, self.summaries.records] {
+            out.extend_from_slice(&n.to_le_bytes());
+        }
         out.push(u8::try_from(self.names.len()).unwrap_or(u8::MAX));
         self.names.iter().for_each(|n| push_bytes(out, n.as_bytes()));
         out.extend_from_slice(&(body.len() as u64).to_le_bytes());
@@ -150,6 +155,7 @@ impl Header {
         }
         header.list = List { other: from.bytes()?.to_vec(), lines: from.u64()?, rewrite: from.flag()?, plain: from.flag()? };
         header.keywords = Keywords { dovecot: from.option(Reader::stamp)?, ours: from.option(Reader::stamp)?, lines: from.u64()? };
+        header.summaries = Summaries { id: from.u64()?, end: from.u64()?, records: from.u64()? };
         for _ in 0..from.take::<1>()?[0] {
             header.names.push(String::from_utf8(from.bytes()?.to_vec()).ok()?);
         }

@@ -106,10 +106,11 @@ fn seen(d: &Disk, state: &State) -> Seen {
     }
 }
 
-fn header(d: &Disk, state: &State) -> Header {
+fn header(d: &Disk, state: &State, book: &Book) -> Header {
     let mut seen = seen(d, state);
     seen.counts.recent = state.in_new();
-    Header { boot: disk::boot_id(), seen, list: d.ledger.save(), keywords: d.keywords.save(), names: state.keywords.clone() }
+    let (list, keywords, summaries) = (d.ledger.save(), d.keywords.save(), book.save());
+    Header { boot: disk::boot_id(), seen, list, keywords, summaries, names: state.keywords.clone() }
 }
 
 impl Store {
@@ -141,7 +142,7 @@ impl Store {
         }
         let (d, state) = (&left.disk, &left.state);
         rests.insert(dir.to_owned(), Rest { seen: seen(d, state), limit: d.lease.limit(), swept: d.swept, recent: state.recent_ranges() });
-        let written = d.written.as_ref().is_some_and(|w| state.unsaved == 0 && w.is_as(&header(d, state)));
+        let written = d.written.as_ref().is_some_and(|w| state.unsaved == 0 && w.is_as(&header(d, state, &left.summaries)));
         if written || d.ledger.must_write() {
             return;
         }
@@ -207,13 +208,15 @@ impl Folder {
         d.new.settle(now);
         d.cur.settle(now);
         let looked = self.take_in(&mut d, false);
+        let dir = self.dir();
+        let book = self.book_to_save(&dir);
         let mut state = lock(&self.state);
-        let header = header(&d, &state);
+        let header = header(&d, &state, &book);
         let bytes = looked.ok().filter(|()| !d.ledger.must_write()).and_then(|()| index::encode(&header, &state));
         state.unsaved = 0;
-        drop(state);
+        drop((state, book));
         (d.written, d.written_at) = (Some(header), now);
-        if let Some(Err(e)) = bytes.map(|bytes| index::write(&self.dir(), &bytes)) {
+        if let Some(Err(e)) = bytes.map(|bytes| index::write(&dir, &bytes)) {
             events::index_not_stored(&e);
         }
     }
@@ -222,6 +225,7 @@ impl Folder {
 impl Drop for Folder {
     /// Memory only: the last session may close it on the executor thread.
     fn drop(&mut self) {
+        self.store.notices.closed(*lock(&self.watch));
         let place = lock(&self.place).clone();
         let dir = Arc::clone(&place.dir);
         let take = |d: &mut Disk, state: &mut State| (std::mem::take(d), std::mem::take(state));

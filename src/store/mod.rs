@@ -4,10 +4,10 @@
 //! others only look at memory and may be called on the executor thread (no lock is ever held across I/O there).
 //! Knows no wire syntax, no async, no config files. The invariants of the disk layout stand in ARCHITECTURE.md.
 //!
-//! The files: `deliver` (into `new/`), `sync` (what is on disk becomes state, with `scan`, `watch` and `enter`), `flags` and
-//! `transfer` (what sessions change), `state` (messages and their history in memory), `ledger`, `uidlist` and
-//! `keywords` (Dovecot's files), `home`, `layout`, `names` and `subscriptions` (folders),
-//! `courier` (what Courier left).
+//! The files: `deliver` (into `new/`), `sync` (what is on disk becomes state, with `scan`, `watch` and `enter`),
+//! `notice` (when others changed it), `flags` and `transfer` (what sessions change), `state` (messages and their history
+//! in memory), `ledger`, `uidlist` and `keywords` (Dovecot's files), `courier` and `noted` (what other servers left), `home`, `layout`,
+//! `names` and `subscriptions` (folders).
 //!
 //! Locks, in this order: a folder's `disk` (a whole job; of two folders the lower address first), the UID list's
 //! dotlock (other programs), then those for memory only (`state`, `place`, `under_way`, the store's maps).
@@ -26,15 +26,22 @@ mod keywords;
 mod layout;
 mod leave;
 mod ledger;
+mod maildirsize;
 mod modseq;
 mod names;
+mod noted;
+mod notice;
+#[cfg(test)]
+mod notice_tests;
 mod packed;
+mod quota;
 mod scan;
 #[cfg(test)]
 mod scratch;
 mod state;
 mod subscriptions;
 mod summary;
+mod summary_file;
 mod sweep;
 mod sync;
 #[cfg(test)]
@@ -46,12 +53,16 @@ mod watch;
 use crate::disk::{self, Draft};
 use event_listener::Event;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
 
 pub use folder::Folder;
+pub use noted::Noted;
+pub use notice::{Look, Notices};
+pub use quota::{Level, Limits, Over, Quotas, Usage};
+pub use summary::Summaries;
 
 /// RFC 9051 §2.3.1.1: never reused in a folder, strictly ascending.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -68,8 +79,12 @@ pub enum Error {
     Exists(String),
     /// A name that cannot be a folder; the text says why.
     BadName(String),
-    /// Disk or quota full: 452 4.2.2 / NO [OVERQUOTA].
+    /// More of something than there may be; the text says of what.
+    Limit(&'static str),
+    /// The disk is full: 452 4.3.1 / NO [OVERQUOTA].
     Full,
+    /// The account is full: 452 4.2.2 or 552 5.2.2 / NO [OVERQUOTA].
+    OverQuota(Over),
     Disk(disk::Error),
 }
 
@@ -84,7 +99,10 @@ impl std::fmt::Display for Error {
             Self::NotFound(n) => write!(f, "no such folder: {n}"),
             Self::Exists(n) => write!(f, "folder exists already: {n}"),
             Self::BadName(why) => f.write_str(why),
+            Self::Limit(why) => f.write_str(why),
             Self::Full => f.write_str("the disk is full"),
+            Self::OverQuota(over) if over.never => f.write_str("larger than all that the account may keep"),
+            Self::OverQuota(_) => f.write_str("the account is over its quota"),
             Self::Disk(e) => e.fmt(f),
         }
     }
@@ -175,12 +193,15 @@ pub struct Stored {
 }
 
 /// Made of the bytes of a message once, kept beside the index, opaque here (imapd writes ENVELOPE and BODYSTRUCTURE).
+/// Its first byte says in which form it is, also when there is no message: those of other forms are made anew.
 pub type Summarise = fn(&[u8]) -> Vec<u8>;
 
 pub struct Store {
     root: PathBuf,
     host: String,
     summarise: Summarise,
+    /// Of the summaries that it makes.
+    form: Option<u8>,
     /// Folders that some session has open, by directory.
     open: Mutex<HashMap<PathBuf, Weak<Folder>>>,
     /// Closed ones that are not written down yet; bounded.
@@ -188,7 +209,10 @@ pub struct Store {
     /// What is remembered of others; bounded.
     rests: Mutex<HashMap<PathBuf, leave::Rest>>,
     untidy: Event,
-    summaries: Mutex<summary::Cache>,
+    quotas: OnceLock<Box<dyn Quotas>>,
+    /// Homes with limits in which other programs were seen, by `Maildir/`; bounded.
+    touched: Mutex<HashSet<Arc<Path>>>,
+    notices: Arc<Notices>,
     _locks: dotlock::Token,
 }
 
@@ -208,13 +232,23 @@ impl Store {
             root: root.to_owned(),
             host: file::escape_host(host),
             summarise,
+            form: summarise(b"").first().copied(),
             open: Mutex::default(),
             leaving: Mutex::default(),
             untidy: Event::new(),
             rests: Mutex::default(),
-            summaries: Mutex::default(),
+            quotas: OnceLock::new(),
+            touched: Mutex::default(),
+            notices: Arc::default(),
             _locks: dotlock::Token::new(root),
         }))
+    }
+
+    /// Folders that are opened by [`Home::open_watched`] from now on are watched for what other programs do there; the
+    /// caller sees to it that the looks which become due are made.
+    pub fn notices(&self) -> Arc<Notices> {
+        self.notices.begin();
+        Arc::clone(&self.notices)
     }
 
     /// Memory. The home of `alice@example.org`: `ROOT/example.org/alice`. Nothing is made yet.
@@ -227,7 +261,7 @@ impl Store {
             return Err(bad());
         }
         let maildir = self.root.join(domain).join(local).join("Maildir");
-        Ok(Home { store: Arc::clone(self), maildir: maildir.into() })
+        Ok(Home { store: Arc::clone(self), account: account.into(), maildir: maildir.into() })
     }
 
     /// The one copy of a folder's state, not loaded yet when nobody had it open.
@@ -286,6 +320,7 @@ pub struct Listed {
 #[derive(Clone)]
 pub struct Home {
     store: Arc<Store>,
+    account: Arc<str>,
     maildir: Arc<Path>,
 }
 

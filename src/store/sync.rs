@@ -128,6 +128,9 @@ impl Folder {
         // In this order files that have no UID yet get theirs.
         fresh.sort_by_cached_key(|(f, _)| (file::time(&f.name), f.name.clone()));
         found.append(&mut fresh);
+        if d.loaded && !(found.is_empty() && diff.missing.is_empty()) {
+            self.touched();
+        }
         let mut arrivals = Vec::with_capacity(found.len());
         for (f, known) in found {
             match arrival(dir, f, known, high.as_ref()) {

@@ -2,7 +2,7 @@
 //!
 //! A copy is a link, a move a rename, both under a fresh name: one base never stands for two messages of a folder.
 
-use super::{Append, Error, Folder, Result, Uid, enter::Arrival, file, keywords::LETTERS, lock, scan, sync::Disk};
+use super::{Append, Error, Folder, Result, Uid, Usage, enter::Arrival, file, keywords::LETTERS, lock, quota::After, scan, summary, sync::Disk};
 use crate::disk;
 use nix::errno::Errno;
 use std::{
@@ -33,6 +33,23 @@ struct Passage {
 impl Folder {
     /// Job. All or none. Fsynced, directory too. The new UIDs.
     pub fn append(&self, messages: &[Append<'_>]) -> Result<Vec<Uid>> {
+        let weight = messages.iter().fold(Usage::default(), |sum, m| sum.plus(Usage::of(m.draft.len())));
+        self.booked(weight, || self.append_now(messages), |_| weight)
+    }
+
+    /// Adds to what the account keeps: `weight` before, and afterwards what it was. No folder's lock is held.
+    fn booked<T>(&self, weight: Usage, add: impl FnOnce() -> Result<T>, added: impl FnOnce(&T) -> Usage) -> Result<T> {
+        let Some(account) = self.limited() else { return add() };
+        account.check(weight)?;
+        let booking = account.book(weight, true)?;
+        let done = add()?;
+        if let Some(account) = booking.keep(added(&done)) {
+            account.settle(After::Filed);
+        }
+        Ok(done)
+    }
+
+    fn append_now(&self, messages: &[Append<'_>]) -> Result<Vec<Uid>> {
         let bits = {
             let mut d = lock(&self.disk);
             self.check()?;
@@ -44,6 +61,9 @@ impl Folder {
             arrivals.push(self.write_append(m, bits)?);
             Ok(())
         });
+        if written.is_ok() {
+            self.summarise(messages, &arrivals);
+        }
         let mut d = lock(&self.disk);
         let dir = self.dir();
         let tmp = |a: &Arrival| dir.join("tmp").join(String::from_utf8_lossy(file::base(&a.name)).as_ref());
@@ -95,10 +115,24 @@ impl Folder {
         Ok(self.enter_own(d, arrivals)?.into_iter().map(Uid).collect())
     }
 
+    /// Failing costs the first who asks a look at the message.
+    fn summarise(&self, messages: &[Append<'_>], arrivals: &[Arrival]) {
+        let made = messages.iter().zip(arrivals).filter_map(|(m, a)| self.store.summary_record(file::base(&a.name), b"", m.draft));
+        let records: Vec<u8> = made.flatten().collect();
+        if !records.is_empty() {
+            summary::append(&self.dir(), &records);
+        }
+    }
+
     /// Job. Hard links; flags, keywords and internal date kept. Pairs (source, new), all or none; messages that are
     /// gone are left out.
     pub fn copy(&self, uids: &[Uid], to: &Self) -> Result<Vec<(Uid, Uid)>> {
-        self.transfer(uids, to, false)
+        let weight = if to.limited().is_some() { self.weight(uids) } else { Usage::default() };
+        to.booked(
+            weight,
+            || self.transfer(uids, to, false),
+            |pairs| if pairs.len() as u64 == weight.messages { weight } else { self.weight(&pairs.iter().map(|(old, _)| *old).collect::<Vec<_>>()) },
+        )
     }
 
     /// Job. Renames. Pairs (source, new) of what was moved: all or none but for those that are gone.
@@ -150,6 +184,7 @@ impl Folder {
         let Some(mut passages) = self.plan(uids, to, target)? else { return Ok(None) };
         // What a file name cannot say is there before the file: killed in between, no copy is without its keywords.
         note_high(target, &to_dir, passages.iter().filter_map(|p| p.arrival.as_ref()))?;
+        self.carry_summaries(&to_dir, passages.iter().filter_map(|p| Some((p.source, &*p.arrival.as_ref()?.name))));
         let (before, to_before) = (self.times(&dir)?, to.times(&to_dir)?);
         let failed = (0..passages.len()).find_map(|n| match put(&passages[n].from, &passages[n].to, &to_dir, moving) {
             Ok(put) => {

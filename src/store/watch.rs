@@ -7,7 +7,17 @@
 //! ctime that it made instead of reading 200,000 names again; what somebody else did in that very moment shows at the
 //! re-check some seconds later.
 
+use std::time::Duration;
+
 const RECHECK_NS: i64 = 5_000_000_000;
+
+/// After a look that could not take in all: until the next.
+const RETRY: Duration = Duration::from_secs(15);
+
+/// How long after a change another one may leave the ctime as it is.
+fn granularity(time: i64) -> i64 {
+    if time % 1_000_000_000 == 0 { 2_000_000_000 } else { 100_000_000 }
+}
 
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Watch {
@@ -20,7 +30,7 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn is_settled(&self) -> bool {
-        self.time.is_some_and(|m| self.looked - m >= if m % 1_000_000_000 == 0 { 2_000_000_000 } else { 100_000_000 })
+        self.time.is_some_and(|t| self.looked - t >= granularity(t))
     }
     /// Its time, and whether the look is settled.
     pub(super) fn save(&self) -> Option<(i64, bool)> {
@@ -38,6 +48,13 @@ impl Watch {
     }
     pub(super) fn is_due(&self, time: i64, now: i64) -> bool {
         self.time != Some(time) || (!self.is_settled() && (now >= self.recheck || now < self.looked))
+    }
+    /// In how much time a look is due though nobody tells of a change.
+    pub(super) fn again(&self, now: i64) -> Option<Duration> {
+        let Some(time) = self.time else { return Some(RETRY) };
+        let at = self.recheck.max(time.saturating_add(granularity(time)));
+        // A clock that was set back is no reason to wait for long.
+        (!self.is_settled()).then(|| Duration::from_nanos(u64::try_from(at.saturating_sub(now)).unwrap_or(0)).min(RETRY))
     }
     /// The directory was read whole; ctime and clock are from before that.
     pub(super) fn scanned(&mut self, time: i64, clock: i64) {

@@ -115,17 +115,19 @@ fn live(dir: &Path, zone: &str, inbox: &smol::channel::Receiver<Order>, ready: &
             Err(why) => {
                 let _ = ready.send(Err(why));
             }
-            Ok((rooms, queue)) => {
+            Ok((rooms, tasks)) => {
                 let _ = ready.send(Ok(()));
                 obey(&rooms, &ex, inbox).await;
-                // It holds the executor that it runs on, and the spool with its lock: neither would ever go.
-                queue.cancel().await;
+                // The queue holds the executor that it runs on, and the spool with its lock: neither would ever go.
+                for task in tasks {
+                    task.cancel().await;
+                }
             }
         }
     })));
 }
 
-async fn open(dir: &Path, zone: &str, ex: &Rc<smol::LocalExecutor<'static>>) -> Result<(Rooms, smol::Task<()>), String> {
+async fn open(dir: &Path, zone: &str, ex: &Rc<smol::LocalExecutor<'static>>) -> Result<(Rooms, [smol::Task<()>; 2]), String> {
     let zone = stub::Zone::parse(zone)?;
     let (socket, address) = stub::bind().await.map_err(|e| e.to_string())?;
     ex.spawn(stub::serve(socket, Rc::new(std::cell::RefCell::new(zone)), |_| ())).detach();
@@ -136,7 +138,8 @@ async fn open(dir: &Path, zone: &str, ex: &Rc<smol::LocalExecutor<'static>>) -> 
     let (config, _) = gatepost::config::load(&file).map_err(all)?;
     let rooms = Rooms::build(config)?;
     let queue = ex.spawn(rooms.mta.clone().run_queue(ex.clone(), rooms.drain.clone()));
-    Ok((rooms, queue))
+    let watch = ex.spawn(rooms.watch());
+    Ok((rooms, [queue, watch]))
 }
 
 async fn obey(rooms: &Rooms, ex: &Rc<smol::LocalExecutor<'static>>, inbox: &smol::channel::Receiver<Order>) {

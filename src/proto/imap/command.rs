@@ -2,6 +2,7 @@
 
 use super::{
     Error, Flag, Item, SequenceSet, append,
+    condstore::{self, Opening, Since},
     cursor::{Cursor, Parse},
     fetch, flag, framer,
     list::{self, List, StatusItem},
@@ -53,6 +54,7 @@ pub enum Command {
     Select {
         folder: String,
         read_only: bool,
+        opening: Opening,
     },
     Create(String),
     Delete(String),
@@ -80,6 +82,7 @@ pub enum Command {
         uid: bool,
         set: SequenceSet,
         items: Vec<Item>,
+        since: Option<Since>,
     },
     Store {
         uid: bool,
@@ -87,6 +90,8 @@ pub enum Command {
         change: Change,
         silent: bool,
         flags: Vec<Flag>,
+        /// UNCHANGEDSINCE.
+        since: Option<u64>,
     },
     Copy {
         uid: bool,
@@ -264,7 +269,7 @@ impl Command {
                 }
                 Self::Enable(names)
             }
-            "SELECT" | "EXAMINE" => Self::Select { folder: mailbox::parse(c)?, read_only: verb == "EXAMINE" },
+            "SELECT" | "EXAMINE" => Self::Select { folder: mailbox::parse(c)?, read_only: verb == "EXAMINE", opening: condstore::opening(c)? },
             "CREATE" => Self::Create(mailbox::parse(c)?),
             "DELETE" => Self::Delete(mailbox::parse(c)?),
             "RENAME" => {
@@ -316,13 +321,14 @@ impl Command {
         }
         c.space()?;
         Ok(Some(match verb {
-            "FETCH" => Self::Fetch { uid, set, items: fetch::items(c)? },
+            "FETCH" => Self::Fetch { uid, set, items: fetch::items(c)?, since: condstore::since(c, uid)? },
             "STORE" => Self::store(c, uid, set)?,
             "COPY" => Self::Copy { uid, set, folder: mailbox::parse(c)? },
             _ => Self::Move { uid, set, folder: mailbox::parse(c)? },
         }))
     }
     fn store(c: &mut Cursor<'_>, uid: bool, set: SequenceSet) -> Parse<Self> {
+        let since = condstore::unchanged_since(c)?;
         let change = if c.eat(b'+') {
             Change::Add
         } else if c.eat(b'-') {
@@ -335,7 +341,7 @@ impl Command {
             return c.fail("FLAGS");
         }
         c.space()?;
-        Ok(Self::Store { uid, set, change, silent, flags: flag::list_or_bare(c)? })
+        Ok(Self::Store { uid, set, change, silent, flags: flag::list_or_bare(c)?, since })
     }
 }
 
@@ -365,8 +371,8 @@ mod tests {
             ("a LOGIN SMITH \"SES AME\"", C::Login { name: "SMITH".into(), password: Secret(b"SES AME".to_vec()) }),
             ("a LOGIN {11}\r\nFRED FOOBAR {7}\r\nfat man", C::Login { name: "FRED FOOBAR".into(), password: Secret(b"fat man".to_vec()) }),
             ("a ENABLE condstore X-GOOD", C::Enable(vec!["CONDSTORE".into(), "X-GOOD".into()])),
-            ("a SELECT inbox", C::Select { folder: "INBOX".into(), read_only: false }),
-            ("a EXAMINE blurdybloop", C::Select { folder: "blurdybloop".into(), read_only: true }),
+            ("a SELECT inbox", C::Select { folder: "INBOX".into(), read_only: false, opening: Opening::default() }),
+            ("a EXAMINE blurdybloop", C::Select { folder: "blurdybloop".into(), read_only: true, opening: Opening::default() }),
             ("a CREATE owatagusiam/", C::Create("owatagusiam/".into())),
             ("a DELETE foo", C::Delete("foo".into())),
             ("a RENAME INBOX old-mail", C::Rename("INBOX".into(), "old-mail".into())),
@@ -381,17 +387,33 @@ mod tests {
             ("a UNSELECT", C::Unselect),
             ("a EXPUNGE", C::Expunge(None)),
             ("a UID EXPUNGE 3000:3002", C::Expunge(Some(set("3000:3002")))),
-            ("a FETCH 1:* FLAGS", C::Fetch { uid: false, set: set("1:*"), items: vec![Item::Flags] }),
-            ("a uid fetch 7 (UID)", C::Fetch { uid: true, set: set("7"), items: vec![Item::Uid] }),
+            ("a FETCH 1:* FLAGS", C::Fetch { uid: false, set: set("1:*"), items: vec![Item::Flags], since: None }),
+            ("a uid fetch 7 (UID)", C::Fetch { uid: true, set: set("7"), items: vec![Item::Uid], since: None }),
             (
                 "a STORE 2:4 +FLAGS (\\Deleted)",
-                C::Store { uid: false, set: set("2:4"), change: Change::Add, silent: false, flags: vec![Flag::Deleted] },
+                C::Store { uid: false, set: set("2:4"), change: Change::Add, silent: false, flags: vec![Flag::Deleted], since: None },
             ),
             (
                 "a UID STORE 2 -FLAGS.SILENT \\Seen x",
-                C::Store { uid: true, set: set("2"), change: Change::Remove, silent: true, flags: vec![Flag::Seen, Flag::Keyword("x".into())] },
+                C::Store {
+                    uid: true,
+                    set: set("2"),
+                    change: Change::Remove,
+                    silent: true,
+                    flags: vec![Flag::Seen, Flag::Keyword("x".into())],
+                    since: None,
+                },
             ),
-            ("a STORE 1 FLAGS ()", C::Store { uid: false, set: set("1"), change: Change::Set, silent: false, flags: vec![] }),
+            ("a STORE 1 FLAGS ()", C::Store { uid: false, set: set("1"), change: Change::Set, silent: false, flags: vec![], since: None }),
+            ("a EXAMINE x (CONDSTORE)", C::Select { folder: "x".into(), read_only: true, opening: Opening { condstore: true, qresync: None } }),
+            (
+                "a UID FETCH 300:500 (FLAGS) (CHANGEDSINCE 12345 VANISHED)",
+                C::Fetch { uid: true, set: set("300:500"), items: vec![Item::Flags], since: Some(Since { modseq: 12_345, vanished: true }) },
+            ),
+            (
+                "a STORE 7 (UNCHANGEDSINCE 320162338) +FLAGS.SILENT (\\Deleted)",
+                C::Store { uid: false, set: set("7"), change: Change::Add, silent: true, flags: vec![Flag::Deleted], since: Some(320_162_338) },
+            ),
             ("a COPY 2:4 MEETING", C::Copy { uid: false, set: set("2:4"), folder: "MEETING".into() }),
             ("a UID MOVE 42:69 foo", C::Move { uid: true, set: set("42:69"), folder: "foo".into() }),
         ];
@@ -414,6 +436,7 @@ mod tests {
             ("a LOGIN \"x", "a"),
             ("a FETCH 1", "a"),
             ("a STORE 1 FLAGZ x", "a"),
+            ("a FETCH 1 FLAGS (CHANGEDSINCE 1 VANISHED)", "a"),
             ("a SEARCH", "a"),
             ("a ID (\"x\")", "a"),
             ("a LOGIN {3}\r\nab", "a"),

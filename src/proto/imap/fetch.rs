@@ -9,6 +9,7 @@ use super::{
 pub enum Item {
     Flags,
     Uid,
+    ModSeq,
     InternalDate,
     Size,
     Envelope,
@@ -83,6 +84,7 @@ fn item(c: &mut Cursor<'_>) -> Parse<Item> {
     Ok(match name.as_str() {
         "FLAGS" => Item::Flags,
         "UID" => Item::Uid,
+        "MODSEQ" => Item::ModSeq,
         "INTERNALDATE" => Item::InternalDate,
         "RFC822.SIZE" => Item::Size,
         "ENVELOPE" => Item::Envelope,
@@ -200,7 +202,7 @@ mod tests {
             ("FAST", vec![Item::Flags, Item::InternalDate, Item::Size], None),
             ("all", vec![Item::Flags, Item::InternalDate, Item::Size, Item::Envelope], None),
             ("FULL", vec![Item::Flags, Item::InternalDate, Item::Size, Item::Envelope, Item::Body], None),
-            ("(UID flags)", vec![Item::Uid, Item::Flags], None),
+            ("(UID flags MODSEQ)", vec![Item::Uid, Item::Flags, Item::ModSeq], None),
             ("BODYSTRUCTURE", vec![Item::BodyStructure], None),
             ("BODY", vec![Item::Body], None),
             ("BODY[]", vec![body(&[], Text::All, false, None)], Some("BODY[]")),

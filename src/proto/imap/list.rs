@@ -1,4 +1,4 @@
-//! LIST and STATUS arguments (RFC 3501 §6.3.8, §6.3.10; RFC 5258; RFC 5819; RFC 8438).
+//! LIST and STATUS arguments (RFC 3501 §6.3.8, §6.3.10; RFC 5258; RFC 5819; RFC 7162; RFC 8438).
 
 use super::{
     cursor::{Cursor, Parse},
@@ -33,6 +33,7 @@ pub enum StatusItem {
     UidValidity,
     Unseen,
     Size,
+    HighestModSeq,
 }
 
 impl StatusItem {
@@ -44,6 +45,7 @@ impl StatusItem {
             Self::UidValidity => "UIDVALIDITY",
             Self::Unseen => "UNSEEN",
             Self::Size => "SIZE",
+            Self::HighestModSeq => "HIGHESTMODSEQ",
         }
     }
 }
@@ -128,11 +130,11 @@ pub fn pattern(c: &mut Cursor<'_>) -> Parse<String> {
 }
 
 pub fn status_items(c: &mut Cursor<'_>) -> Parse<Vec<StatusItem>> {
-    use StatusItem::{Messages, Recent, Size, UidNext, UidValidity, Unseen};
+    use StatusItem::{HighestModSeq, Messages, Recent, Size, UidNext, UidValidity, Unseen};
     let items = c.list(|c| {
         let start = c.clone();
         let word = c.atom("a status item")?;
-        match [Messages, Recent, UidNext, UidValidity, Unseen, Size].into_iter().find(|i| i.name().eq_ignore_ascii_case(word)) {
+        match [Messages, Recent, UidNext, UidValidity, Unseen, Size, HighestModSeq].into_iter().find(|i| i.name().eq_ignore_ascii_case(word)) {
             Some(item) => Ok(item),
             None => start.fail("a status item"),
         }

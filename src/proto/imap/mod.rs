@@ -6,12 +6,13 @@
 //!
 //! Extensions spoken here: LITERAL+ (RFC 7888), SASL-IR (4959), IDLE (2177), UIDPLUS (4315), MOVE (6851),
 //! NAMESPACE (2342), UNSELECT (3691), CHILDREN (3348), ID (2971), ENABLE (5161), ESEARCH (4731), SPECIAL-USE (6154),
-//! LIST-EXTENDED (5258), LIST-STATUS (5819), STATUS=SIZE (8438).
+//! LIST-EXTENDED (5258), LIST-STATUS (5819), STATUS=SIZE (8438), CONDSTORE and QRESYNC (7162).
 //!
 //! Must not know: sockets, the clock, which commands a session allows, the store.
 
 pub mod append;
 pub mod command;
+pub mod condstore;
 pub mod cursor;
 pub mod date;
 pub mod fetch;

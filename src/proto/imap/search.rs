@@ -2,6 +2,7 @@
 //! the client wrote.
 
 use super::{
+    condstore,
     cursor::{Cursor, Error, Parse},
     date, flag,
     flag::Flag,
@@ -43,6 +44,8 @@ pub enum Key {
     SentBefore(i64),
     SentOn(i64),
     SentSince(i64),
+    /// Changed at or after it (RFC 7162 §3.1.5).
+    ModSeq(u64),
     Larger(u64),
     Smaller(u64),
     /// Field name and a part of its value; an empty part asks whether the field is there.
@@ -70,6 +73,26 @@ impl From<Error> for Refusal {
 
 /// Parser, evaluation and drop recurse as deep as keys nest, and no deeper.
 const NESTING_MAX: u32 = 50;
+
+impl Search {
+    /// Whether the answer names the highest mod-sequence found (RFC 7162 §3.1.6).
+    pub fn asks_modseq(&self) -> bool {
+        self.key.any(&|k| matches!(k, Key::ModSeq(_)))
+    }
+}
+
+impl Key {
+    /// Whether any key of the tree is such. Recurses as deep as the parser lets keys nest.
+    pub fn any(&self, is: &impl Fn(&Self) -> bool) -> bool {
+        is(self)
+            || match self {
+                Self::Not(key) => key.any(is),
+                Self::Or(a, b) => a.any(is) || b.any(is),
+                Self::And(keys) => keys.iter().any(|k| k.any(is)),
+                _ => false,
+            }
+    }
+}
 
 type Charset = Option<&'static encoding_rs::Encoding>;
 
@@ -145,7 +168,20 @@ fn key(c: &mut Cursor<'_>, charset: Charset, depth: u32) -> Parse<Key> {
     }
     let known = matches!(
         name.as_str(),
-        "KEYWORD" | "UNKEYWORD" | "BEFORE" | "ON" | "SINCE" | "SENTBEFORE" | "SENTON" | "SENTSINCE" | "LARGER" | "SMALLER" | "UID" | "NOT" | "OR"
+        "KEYWORD"
+            | "UNKEYWORD"
+            | "BEFORE"
+            | "ON"
+            | "SINCE"
+            | "SENTBEFORE"
+            | "SENTON"
+            | "SENTSINCE"
+            | "LARGER"
+            | "SMALLER"
+            | "MODSEQ"
+            | "UID"
+            | "NOT"
+            | "OR"
     ) || is_text(&name);
     if !known {
         return start.fail("a search key");
@@ -162,6 +198,7 @@ fn key(c: &mut Cursor<'_>, charset: Charset, depth: u32) -> Parse<Key> {
         "SENTBEFORE" => Key::SentBefore(date::parse_date(c)?),
         "SENTON" => Key::SentOn(date::parse_date(c)?),
         "SENTSINCE" => Key::SentSince(date::parse_date(c)?),
+        "MODSEQ" => Key::ModSeq(condstore::search(c)?),
         "LARGER" => Key::Larger(c.number64()?),
         "SMALLER" => Key::Smaller(c.number64()?),
         "UID" => Key::Uid(SequenceSet::parse(c)?),
@@ -272,13 +309,20 @@ mod tests {
             ("NOTHING", None),
             ("KEYWORD \\Seen", None),
             ("SEEN)", None),
-            ("MODSEQ 1", None),
+            ("MODSEQ 1", Some(Key::ModSeq(1))),
+            ("MODSEQ x", None),
             ("OLDER 60", None),
         ];
         for (text, want) in cases {
             assert_eq!(keyed(text), want, "{text}");
         }
         assert!(matches!(keyed("1:3 UID 5:*"), Some(Key::And(k)) if matches!(&k[..], [Key::Seq(_), Key::Uid(_)])));
+    }
+    #[test]
+    fn keys_in_keys() {
+        let any = |text: &str| keyed(text).unwrap().any(&|k| matches!(k, Key::ModSeq(_)));
+        assert!(any("MODSEQ 1") && any("OR SEEN (ALL NOT MODSEQ 1)") && any("SEEN MODSEQ \"/flags/\\\\Draft\" all 1 UNSEEN"));
+        assert!(!any("OR SEEN NOT (1:3 UID 5)"));
     }
     #[test]
     fn charsets() {

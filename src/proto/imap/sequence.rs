@@ -1,6 +1,9 @@
 //! `sequence-set` (RFC 3501 §9): numbers and ranges, `*` for the last message.
 
-use super::cursor::{Cursor, Parse};
+use super::{
+    cursor::{Cursor, Parse},
+    response,
+};
 
 /// As the client wrote it; bounded by the length of a command.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,6 +43,23 @@ impl SequenceSet {
         }
         out
     }
+    /// Whether `*` is named.
+    pub fn has_last(&self) -> bool {
+        self.0.iter().any(|&(a, b)| a == LAST || b == LAST)
+    }
+    /// Whether every number is above the one before it, as written.
+    pub fn is_ascending(&self) -> bool {
+        let forward = self.0.iter().all(|(a, b)| a <= b);
+        forward && self.0.iter().zip(self.0.iter().skip(1)).all(|(a, b)| a.1 < b.0)
+    }
+    /// The numbers as written, where no `*` is.
+    pub fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().flat_map(|&(a, b)| a..=b)
+    }
+    /// How many these are.
+    pub fn count(&self) -> u64 {
+        self.0.iter().map(|&(a, b)| u64::from(b.saturating_sub(a)) + 1).sum()
+    }
     /// The largest number that is named, `*` aside: a sequence number above the folder's size is an error.
     pub fn largest(&self) -> u32 {
         self.0.iter().map(|&(a, b)| a.max(b)).max().unwrap_or(0)
@@ -52,17 +72,33 @@ fn number(c: &mut Cursor<'_>) -> Parse<u32> {
 
 /// Ascending numbers as `1:3,5`.
 pub fn write(out: &mut Vec<u8>, numbers: &[u32]) {
-    let mut rest = numbers;
-    while let Some(&first) = rest.first() {
-        let run = rest.iter().zip(first..=u32::MAX).take_while(|(n, want)| **n == *want).count().max(1);
-        let last = rest.get(run - 1).copied().unwrap_or(first);
-        if !std::ptr::eq(rest, numbers) {
+    for (i, range) in runs(numbers.iter().copied()).enumerate() {
+        if i > 0 {
             out.push(b',');
         }
-        let text = if last > first { format!("{first}:{last}") } else { first.to_string() };
-        out.extend_from_slice(text.as_bytes());
-        rest = rest.get(run..).unwrap_or_default();
+        write_range(out, range);
     }
+}
+
+pub fn write_range(out: &mut Vec<u8>, (first, last): (u32, u32)) {
+    response::number(out, first.into());
+    if last > first {
+        out.push(b':');
+        response::number(out, last.into());
+    }
+}
+
+/// Numbers that follow one another, as ranges.
+pub fn runs(numbers: impl IntoIterator<Item = u32>) -> impl Iterator<Item = (u32, u32)> {
+    let mut numbers = numbers.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let first = numbers.next()?;
+        let mut last = first;
+        while let Some(next) = numbers.next_if(|n| last.checked_add(1) == Some(*n)) {
+            last = next;
+        }
+        Some((first, last))
+    })
 }
 
 #[cfg(test)]
