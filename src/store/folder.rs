@@ -10,6 +10,7 @@ use super::{
     state::State,
     summary::Book,
     sync::{Disk, Resume},
+    uidlist,
     watch::Watch,
 };
 use crate::disk;
@@ -97,8 +98,12 @@ impl Folder {
         let mut d = lock(&self.disk);
         self.check()?;
         // Closed in between, it is as if it were read anew: the list, when somebody else wrote it, is right.
-        let is_outdated = std::mem::take(&mut d.lingered) && d.ledger.is_changed(&self.dir())?;
-        if d.loaded && !is_outdated {
+        let lingered = std::mem::take(&mut d.lingered);
+        if d.loaded && !(lingered && d.ledger.is_changed(&self.dir())?) {
+            if lingered {
+                let Disk { log, heard, .. } = &mut *d;
+                drop(log.lock(&self.dir(), &mut |e| heard.push(e)));
+            }
             return self.take_in(&mut d, false);
         }
         // Another session's look may have failed half-way: what it knew of the list it had not told the state yet.
@@ -114,21 +119,9 @@ impl Folder {
         }
         let now = disk::clock();
         let rest = self.store.rest(&dir);
-        let times = scan::times(&dir)?;
-        let modseq = match rest.as_ref().map(|r| &r.seen) {
-            // Nothing happened since the last session: its mod-sequences still hold.
-            Some(s) if (s.new, s.cur) == ((times.0, true), (times.1, true)) => s.counts.highest_modseq,
-            Some(s) => s.counts.highest_modseq + 1,
-            None => d.lease.begin(&dir, now),
-        };
-        if let Some(r) = &rest {
-            d.lease = super::modseq::Lease::of(r.limit);
-            d.resume = Some(Resume::of(&r.seen));
-            d.lease.cover(&dir, modseq);
-        }
+        d.resume = rest.as_ref().map(|r| Resume::of(&r.seen));
         *lock(&self.state) = State::default();
-        lock(&self.state).start(modseq);
-        self.recall(&mut d, &dir, modseq);
+        self.recall(&mut d, &dir)?;
         self.take_in(&mut d, false)?;
         let mut state = lock(&self.state);
         state.next = state.next.max(d.next);
@@ -137,6 +130,7 @@ impl Folder {
             state.resume_recent(r.seen.counts.uid_next, ranges);
         }
         drop(state);
+        self.begin_history(&mut d, &dir);
         d.loaded = true;
         d.swept = rest.as_ref().map_or(0, |r| r.swept);
         if now - d.swept > super::sweep::EVERY_NS {
@@ -148,24 +142,26 @@ impl Folder {
     }
 
     /// What the index tells, as far as it can be believed before anybody looks.
-    fn recall(&self, d: &mut Disk, dir: &Path, modseq: u64) {
-        let Some(index) = index::read(dir) else { return };
+    fn recall(&self, d: &mut Disk, dir: &Path) -> Result<()> {
+        let Some(index) = index::read(dir) else { return Ok(()) };
         let seen = index.header.seen;
         let validity = seen.counts.uid_validity;
         if d.resume.as_ref().is_none_or(|r| r.validity != validity) {
             // Also when all else is outdated: should somebody put an older list back, that many UIDs were given since.
-            d.resume = Some(Resume { list: Some(seen.list), validity, next: index.header.next() });
+            d.resume = Some(Resume { next: index.header.next(), ..Resume::of(&seen) });
         }
-        let next = index.header.next().max(d.resume.as_ref().map_or(0, |r| r.next));
-        let Some(mut state) = index.state(modseq) else { return };
+        let Some(mut state) = index.state() else { return Ok(()) };
         *lock(&self.summaries) = Book::restore(index.header.summaries);
         let Some(ledger) = Ledger::restore(dir, &index.header) else {
             // It says which messages there are.
             d.facts = Some((validity, state));
-            return;
+            return Ok(());
         };
-        (state.validity, state.next) = (validity, next);
-        (d.ledger, d.next) = (ledger, next);
+        d.open_log(dir, validity)?;
+        let logged = d.log.next_uid(ledger.list_next()).0;
+        let next = [index.header.next(), d.resume.as_ref().map_or(0, |r| r.next), logged].into_iter().filter(|n| *n < uidlist::MAX_NEXT);
+        (d.ledger, d.next) = (ledger, next.max().unwrap_or(1));
+        (state.validity, state.next) = (validity, d.next);
         // Otherwise the look that is due reads them, and gives every message its own.
         if let Some(keywords) = keywords::Files::restore(dir, &index.header.keywords) {
             d.keywords = keywords;
@@ -178,6 +174,7 @@ impl Folder {
         }
         d.written = Some(index.header);
         *lock(&self.state) = state;
+        Ok(())
     }
 
     pub(super) fn check(&self) -> Result<()> {
@@ -210,11 +207,23 @@ impl Folder {
     /// Memory. `None` for what is not there any more.
     pub fn meta(&self, uids: &[Uid]) -> Vec<Option<Meta>> {
         let state = lock(&self.state);
-        uids.iter().map(|u| state.get(u.0).map(super::state::Message::meta)).collect()
+        let messages = state.messages();
+        // Nearly always the next one asked for is the next one there.
+        let mut next = 0;
+        let meta = |uid: &Uid| {
+            if messages.get(next).is_none_or(|m| m.uid() != uid.0) {
+                next = state.at(uid.0)?;
+            }
+            let meta = messages.get(next).map(super::state::Message::meta);
+            next += 1;
+            meta
+        };
+        uids.iter().map(meta).collect()
     }
-    /// Memory. For a mod-sequence of this folder's open life the answer is exact. Before that, every UID that is not
-    /// there counts as expunged and every message as changed. Costs what happened since, not what is in the folder,
-    /// unless that is more than is remembered.
+    /// Memory. What happened since this mod-sequence, be it before a restart; for one that was not given yet, nothing. It is
+    /// exact, but that after many thousand expunges every UID that is not there counts as expunged. When it was given in a
+    /// history that was lost, so does every message as new. What came before the folder was opened may count as changed.
+    /// Costs what happened since then, not what is in the folder, unless that is more than is remembered.
     pub fn changes_since(&self, modseq: ModSeq) -> Changes {
         lock(&self.state).changes_since(modseq.0)
     }

@@ -18,6 +18,7 @@ use super::{
     Counts, events,
     keywords::Saved as Keywords,
     ledger::{self, Saved as List},
+    log,
     packed::PackedNames,
     scan,
     state::{RECORD, State},
@@ -64,6 +65,8 @@ pub(super) struct Seen {
     /// N of the UID list, which is durable.
     pub reserved: u32,
     pub list: Stamp,
+    /// Inode and length of the change log.
+    pub log: (u64, u64),
     /// The ctime of `new/`, and whether it was well in the past when that was read.
     pub new: (i64, bool),
     pub cur: (i64, bool),
@@ -73,8 +76,9 @@ impl Seen {
     /// The counts, if they still hold.
     pub(super) fn counts_if_unchanged(&self, dir: &Path) -> Option<Counts> {
         let (new, cur) = scan::times(dir).ok()?;
-        let holds = self.new == (new, true) && self.cur == (cur, true) && stamp(&dir.join(ledger::NAME)) == Some(self.list);
-        holds.then_some(self.counts)
+        let log = stamp(&dir.join(log::NAME)).map_or((0, 0), |s| (s.ino, s.size));
+        let holds = self.new == (new, true) && self.cur == (cur, true) && log == self.log;
+        (holds && stamp(&dir.join(ledger::NAME)) == Some(self.list)).then_some(self.counts)
     }
 }
 
@@ -96,15 +100,6 @@ impl Header {
         let next = self.seen.counts.uid_next;
         if self.boot.is_some() && self.boot == disk::boot_id() { next } else { next.max(self.seen.reserved) }
     }
-    /// Nothing but the mod-sequence is another.
-    pub(super) fn is_as(&self, other: &Self) -> bool {
-        let plain = |h: &Self| {
-            let mut h = h.clone();
-            h.seen.counts.highest_modseq = 0;
-            h
-        };
-        plain(self) == plain(other)
-    }
 
     fn encode(&self, out: &mut Vec<u8>, body: &[u8]) {
         push_bytes(out, env!("CARGO_PKG_VERSION").as_bytes());
@@ -113,7 +108,7 @@ impl Header {
         for n in [c.messages, c.unseen, c.deleted, c.recent, c.uid_next, c.uid_validity, self.seen.reserved] {
             out.extend_from_slice(&n.to_le_bytes());
         }
-        for n in [c.size, c.highest_modseq] {
+        for n in [c.size, c.highest_modseq, self.seen.log.0, self.seen.log.1] {
             out.extend_from_slice(&n.to_le_bytes());
         }
         push_stamp(out, self.seen.list);
@@ -149,6 +144,7 @@ impl Header {
             *n = from.u32()?;
         }
         (c.size, c.highest_modseq) = (from.u64()?, from.u64()?);
+        seen.log = (from.u64()?, from.u64()?);
         seen.list = from.stamp()?;
         for time in [&mut seen.new, &mut seen.cur] {
             *time = (from.u64()?.cast_signed(), from.flag()?);
@@ -171,12 +167,12 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// All messages, as of that time. `None`: they are damaged, and only the header can be used.
-    pub(super) fn state(&self, modseq: u64) -> Option<State> {
+    /// All messages, as of that time, without mod-sequences. `None`: they are damaged, and only the header can be used.
+    pub(super) fn state(&self) -> Option<State> {
         let body = self.bytes.get(self.body..)?;
         let (records, mut names) = body.split_at_checked((self.header.seen.counts.messages as usize).checked_mul(RECORD)?)?;
         let names = PackedNames::load(&mut names)?;
-        State::restore(records, names, modseq)
+        State::restore(records, names)
     }
 }
 

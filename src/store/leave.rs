@@ -90,8 +90,6 @@ impl Leaving {
 #[derive(Clone)]
 pub(super) struct Rest {
     pub seen: Seen,
-    /// Of mod-sequences.
-    pub limit: u64,
     pub swept: i64,
     pub recent: Option<Vec<(u32, u32)>>,
 }
@@ -99,8 +97,9 @@ pub(super) struct Rest {
 fn seen(d: &Disk, state: &State) -> Seen {
     Seen {
         counts: state.counts(),
-        reserved: d.ledger.reserved(),
+        reserved: d.ledger.list_next(),
         list: d.ledger.stamp().map(Into::into).unwrap_or_default(),
+        log: d.log.mark(),
         new: d.new.save().unwrap_or_default(),
         cur: d.cur.save().unwrap_or_default(),
     }
@@ -141,8 +140,8 @@ impl Store {
             rests.clear();
         }
         let (d, state) = (&left.disk, &left.state);
-        rests.insert(dir.to_owned(), Rest { seen: seen(d, state), limit: d.lease.limit(), swept: d.swept, recent: state.recent_ranges() });
-        let written = d.written.as_ref().is_some_and(|w| state.unsaved == 0 && w.is_as(&header(d, state, &left.summaries)));
+        rests.insert(dir.to_owned(), Rest { seen: seen(d, state), swept: d.swept, recent: state.recent_ranges() });
+        let written = d.written.as_ref().is_some_and(|w| state.unsaved == 0 && *w == header(d, state, &left.summaries));
         if written || d.ledger.must_write() {
             return;
         }
@@ -232,7 +231,10 @@ impl Drop for Folder {
         // A job that panicked leaves what nobody should build on.
         let parts = self.disk.get_mut().ok().zip(self.state.get_mut().ok()).filter(|(d, state)| d.loaded && !state.gone);
         let summaries = self.summaries.get_mut().map(std::mem::take).unwrap_or_default();
-        let left = parts.map(|(d, state)| take(d, state)).map(|(disk, state)| Left { place, disk, state, summaries, due: 0 });
+        let left = parts.map(|(d, state)| take(d, state)).map(|(mut disk, state)| {
+            disk.log.close();
+            Left { place, disk, state, summaries, due: 0 }
+        });
         self.store.closed(&dir, self, left);
     }
 }

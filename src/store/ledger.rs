@@ -94,12 +94,12 @@ impl Ledger {
         let uids = uidlist::Header { validity: header.seen.counts.uid_validity, next: header.seen.reserved, other };
         Some(Self { header: uids, stamp: Some(stat), lines: usize::try_from(lines).ok()?, rewrite, plain, shared: false })
     }
-    /// N, below which no UID is given a second time whatever is lost.
-    pub(super) fn reserved(&self) -> u32 {
-        self.header.next
-    }
     pub(super) fn validity(&self) -> u32 {
         self.header.validity
+    }
+    /// N: what the file says is the next UID, ahead of those given.
+    pub(super) fn list_next(&self) -> u32 {
+        self.header.next
     }
     pub(super) fn stamp(&self) -> Option<Stat> {
         self.stamp

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::disk::fault;
 
-/// All that a folder shows, but for mod-sequences and \Recent.
+/// All that a folder shows, but for \Recent.
 #[derive(Debug, PartialEq, Eq)]
 struct View {
     messages: Vec<(Meta, String, (bool, String))>,
@@ -15,16 +15,13 @@ struct View {
 }
 
 fn plain(c: Counts) -> Counts {
-    Counts { highest_modseq: 0, recent: 0, ..c }
+    Counts { recent: 0, ..c }
 }
 
 fn view(f: &Folder) -> View {
     let text = |b: Vec<u8>| String::from_utf8(b).unwrap();
     let file = |uid: Uid| lock(&f.state).file(uid.0).map(|(is_new, name)| (is_new, text(name))).unwrap();
-    let messages = f.uids().0.into_iter().map(|uid| {
-        let meta = Meta { modseq: ModSeq(0), ..f.meta(&[uid])[0].unwrap() };
-        (meta, text(f.read(uid).unwrap().unwrap()), file(uid))
-    });
+    let messages = f.uids().0.into_iter().map(|uid| (f.meta(&[uid])[0].unwrap(), text(f.read(uid).unwrap().unwrap()), file(uid)));
     let messages = messages.collect();
     View { messages, keywords: f.keywords(), counts: plain(f.counts()) }
 }
@@ -131,12 +128,8 @@ fn damage_anywhere_changes_nothing() {
         }
         w.reopen();
         let status = w.home().status("INBOX").unwrap();
-        let mut now = view(&w.inbox());
-        assert_eq!(plain(status), now.counts, "{what}");
-        // Without it, what was reserved counts as given.
-        assert!(now.counts.uid_next >= good.counts.uid_next, "{what}");
-        now.counts.uid_next = good.counts.uid_next;
-        assert_eq!(now, good, "{what}");
+        assert_eq!(plain(status), good.counts, "{what}");
+        assert_eq!(view(&w.inbox()), good, "{what}");
     };
     try_with(None, "deleted");
     for at in 0..bytes.len() {
@@ -223,7 +216,10 @@ fn a_restored_backup_is_what_counts() {
             // Somebody leaves it out of the backup, so that the later one stays.
             std::fs::write(w.index(), &newer).unwrap();
         }
-        let now = view(&w.inbox());
+        let mut now = view(&w.inbox());
+        // Of a log that is a copy nobody knows how old it is.
+        assert!(now.counts.highest_modseq > then.counts.highest_modseq);
+        now.messages.iter_mut().zip(&then.messages).for_each(|(now, then)| now.0.modseq = then.0.modseq);
         assert_eq!((&now.messages, &now.keywords), (&then.messages, &then.keywords));
         w.deliver("after\r\n");
         let uid = uids(&w.inbox()).pop().unwrap();
@@ -239,7 +235,7 @@ fn after_a_boot_numbers_go_on_above_the_reserved() {
     w.tidy();
     let rewrite = |w: &World, boot| {
         let mut index = index::read(&w.maildir()).unwrap();
-        let state = index.state(0).unwrap();
+        let state = index.state().unwrap();
         index.header.boot = boot;
         index::write(&w.maildir(), &index::encode(&index.header, &state).unwrap()).unwrap();
         index.header.seen.reserved
