@@ -351,7 +351,7 @@ impl World {
             }
             Op::Spoil { folder, how, at } => {
                 let path = self.place(folder).join("gatepost-index");
-                let Ok(mut bytes) = fs::read(&path) else { return };
+                let Some(mut bytes) = fs::read(&path).ok().filter(|b| !b.is_empty()) else { return };
                 let old = self.indexes[folder].replace(bytes.clone());
                 let n = at.index(bytes.len());
                 match (how, old) {
