@@ -152,14 +152,15 @@ impl Folder {
         }
         let Some(mut state) = index.state() else { return Ok(()) };
         *lock(&self.summaries) = Book::restore(index.header.summaries);
-        let Some(ledger) = Ledger::restore(dir, &index.header) else {
+        let Some(mut ledger) = Ledger::restore(dir, &index.header) else {
             // It says which messages there are.
             d.facts = Some((validity, state));
             return Ok(());
         };
         d.open_log(dir, validity)?;
         let logged = d.log.next_uid(ledger.list_next()).0;
-        let next = [index.header.next(), d.resume.as_ref().map_or(0, |r| r.next), logged].into_iter().filter(|n| *n < uidlist::MAX_NEXT);
+        let next =
+            [index.header.next(), d.resume.as_ref().map_or(0, |r| r.next), logged, ledger.floor(dir)].into_iter().filter(|n| *n < uidlist::MAX_NEXT);
         (d.ledger, d.next) = (ledger, next.max().unwrap_or(1));
         (state.validity, state.next) = (validity, d.next);
         // Otherwise the look that is due reads them, and gives every message its own.

@@ -78,7 +78,12 @@ impl Seen {
         let (new, cur) = scan::times(dir).ok()?;
         let log = stamp(&dir.join(log::NAME)).map_or((0, 0), |s| (s.ino, s.size));
         let holds = self.new == (new, true) && self.cur == (cur, true) && log == self.log;
-        (holds && stamp(&dir.join(ledger::NAME)) == Some(self.list)).then_some(self.counts)
+        if !holds || stamp(&dir.join(ledger::NAME)) != Some(self.list) {
+            return None;
+        }
+        // What Dovecot told its clients since does not grow smaller here.
+        let told = ledger::dovecot_looked(dir).is_some_and(|at| at >= self.list.ctime);
+        Some(Counts { uid_next: if told { self.counts.uid_next.max(self.reserved) } else { self.counts.uid_next }, ..self.counts })
     }
 }
 

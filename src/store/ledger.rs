@@ -94,7 +94,7 @@ impl Ledger {
         let stat = disk::stat(&dir.join(NAME)).ok().filter(|s| Stamp::from(*s) == header.seen.list)?;
         let Saved { other, lines, rewrite, plain } = header.list.clone();
         let uids = uidlist::Header { validity: header.seen.counts.uid_validity, next: header.seen.reserved, other };
-        Some(Self { header: uids, stamp: Some(stat), lines: usize::try_from(lines).ok()?, rewrite, plain, shared: false })
+        Some(Self { header: uids, stamp: Some(stat), lines: usize::try_from(lines).ok()?, rewrite, plain, shared: false, lost: None })
     }
     pub(super) fn validity(&self) -> u32 {
         self.header.validity
@@ -192,11 +192,12 @@ impl Ledger {
         Ok(stamp != self.stamp)
     }
 
-    /// What the next UID must not be below. With the lock held, before UIDs are given.
+    /// What the next UID must not be below. Before UIDs are given, with the lock held.
     pub(super) fn floor(&mut self, dir: &Path) -> u32 {
-        let age = disk::stat(&dir.join(DOVECOT_LOG)).map(|s| disk::clock().saturating_sub(s.ctime));
-        self.shared = age.is_ok_and(|age| age < SHARED_NS);
-        if self.shared { self.header.next } else { 1 }
+        let looked = dovecot_looked(dir);
+        self.shared = looked.is_some_and(|at| disk::clock().saturating_sub(at) < SHARED_NS);
+        let told = looked.zip(self.stamp).is_some_and(|(at, list)| at >= list.ctime);
+        if self.shared || told { self.header.next } else { 1 }
     }
 
     /// Records messages under UIDs below `next`, which follows the highest of them. `all` are the other messages of
@@ -249,6 +250,11 @@ impl Ledger {
         self.stamp = Self::stat(dir)?;
         Ok(())
     }
+}
+
+/// When Dovecot last noted what it saw in this folder, N among it: its clients heard of that too.
+pub(super) fn dovecot_looked(dir: &Path) -> Option<i64> {
+    disk::stat(&dir.join(DOVECOT_LOG)).ok().map(|s| s.ctime)
 }
 
 fn read(path: &Path) -> disk::Result<Option<Vec<u8>>> {

@@ -254,6 +254,7 @@ impl Folder {
             _ if sure && fresh.next == d.ledger.list_next() => logged.max(fresh.records.values().map(|k| k.uid + 1).max().unwrap_or(0)),
             _ => fresh.next,
         };
+        let next = next.max(d.ledger.floor(dir));
         // Somebody put an older list back: what was given out since stays given out.
         let next = next.max(logged).max(resumed.map_or(0, |r| r.next));
         records.extend(fresh.records);

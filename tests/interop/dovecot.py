@@ -19,8 +19,35 @@ def owned(path, state):
             os.chown(p, NOBODY, NOBODY)
 
 
+class Doveadm:
+    """doveadm on one Maildir, without any daemon, as the user who owns the mail."""
+
+    def __init__(self, folder, maildir):
+        self.folder, self.maildir = folder / "doveadm", maildir
+        self.folder.mkdir()
+        self.folder.chmod(0o777)
+        self.config = self.folder / "dovecot.conf"
+        self.config.write_text(f"""
+mail_location = maildir:{maildir}
+base_dir = {self.folder}/run
+log_path = {self.folder}/log
+ssl = no
+namespace inbox {{
+  inbox = yes
+  separator = /
+}}
+""")
+        (self.folder / "log").touch()
+        (self.folder / "log").chmod(0o666)
+
+    def __call__(self, *words, stdin=b""):
+        me = ("setpriv", "--reuid", NOBODY, "--regid", NOBODY, "--clear-groups") if os.geteuid() == 0 else ()
+        env = {**os.environ, "USER": "nobody", "HOME": str(self.folder)}
+        return run(*me, "doveadm", "-c", self.config, *words, stdin=stdin, env=env).decode()
+
+
 class Dovecot:
-    """IMAP, POP3 and LMTP for the same users, and doveadm. `layout`: what stands behind the path in mail_location."""
+    """IMAP, POP3 and LMTP for the same users. `layout`: what stands behind the path in mail_location."""
 
     def __init__(self, folder, gatepost, layout="", uidl="%08Xu%08Xv", name="dovecot", more=""):
         self.gatepost = gatepost
@@ -85,10 +112,6 @@ service lmtp {{
         self.process = None
         # What it may complain of.
         self.but = ["Killed with signal 15"]
-
-    def __call__(self, *words, user="alice", stdin=b""):
-        """doveadm for a user, with no daemon running."""
-        return run("doveadm", "-c", self.config, words[0], *(["-u", f"{user}@{self.gatepost.domain}"]), *words[1:], stdin=stdin).decode()
 
     def __enter__(self):
         self.process = subprocess.Popen(["dovecot", "-F", "-c", str(self.config)], start_new_session=True)

@@ -3,8 +3,8 @@
 import os
 import threading
 
+from dovecot import Doveadm
 from lib import Gatepost, check, message, run, same
-from t_dovecot import Dovecot
 
 PLUGIN = """
 mail_plugins = quota
@@ -22,7 +22,7 @@ def dovecot_for(folder, g):
     if os.geteuid() == 0:
         for path in (g.state, *[p for p in maildir.parents if g.state in p.parents]):
             os.chown(path, 65534, 65534)
-    dovecot = Dovecot(folder, maildir)
+    dovecot = Doveadm(folder, maildir)
     with open(dovecot.config, "a") as config:
         config.write(PLUGIN)
     return dovecot
