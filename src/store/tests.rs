@@ -12,6 +12,7 @@ use std::{
 mod quota;
 mod summaries;
 mod takeover;
+mod two;
 
 struct World {
     dir: scratch::Dir,
