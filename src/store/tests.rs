@@ -13,6 +13,7 @@ mod index;
 mod quota;
 mod summaries;
 mod takeover;
+mod two;
 
 struct World {
     dir: scratch::Dir,
