@@ -200,7 +200,7 @@ class Ledger:
         self.round = 0
         self.items = {}         # (account, is copy, id) → Item
         self.uids = {}          # (account, folder) → {uid: id}
-        self.validity, self.modseq, self.next = {}, {}, {}
+        self.validity, self.modseq = {}, {}
         self.folders = {}       # (account, folder) → must be there (True), must not (False), in doubt (None)
         self.queued = {}        # id of a submission → acknowledged
         self.acknowledged = 0
@@ -240,19 +240,22 @@ class Ledger:
         if was != name:
             raise Failed(f"{account} {folder}: UID {uid} was {was} and is {name}")
 
-    def selected(self, account, folder, answer):
-        validity, following, modseq = answer
+    def select(self, client, account, folder, verb="SELECT"):
+        """Opens a folder; what was known before that must not be undone."""
+        key = account, folder
         with self.lock:
-            key = (account, folder)
-            before = self.validity.setdefault(key, validity)
-            if before != validity:
-                raise Failed(f"{account} {folder}: UIDVALIDITY was {before} and is {validity}")
-            highest = max(self.uids.get(key, {0: 0}))
-            if following <= highest:
-                raise Failed(f"{account} {folder}: UIDNEXT {following}, and UID {highest} was given")
-            if modseq < self.modseq.get(key, 0):
-                raise Failed(f"{account} {folder}: HIGHESTMODSEQ was {self.modseq[key]} and is {modseq}")
-            self.modseq[key] = modseq
+            highest, modseq = max(self.uids.get(key, {0: 0})), self.modseq.get(key, 0)
+        answer = client.select(folder, verb)
+        with self.lock:
+            before = self.validity.setdefault(key, answer[0])
+            if before != answer[0]:
+                raise Failed(f"{account} {folder}: UIDVALIDITY was {before} and is {answer[0]}")
+            if answer[1] <= highest:
+                raise Failed(f"{account} {folder}: UIDNEXT {answer[1]}, and UID {highest} was given")
+            if answer[2] < modseq:
+                raise Failed(f"{account} {folder}: HIGHESTMODSEQ was {modseq} and is {answer[2]}")
+            self.modseq[key] = max(self.modseq.get(key, 0), answer[2])
+        return answer
 
 
 class Worker(threading.Thread):
@@ -440,7 +443,10 @@ class Writer(Session):
             except No as no:
                 if "ALREADYEXISTS" not in str(no):
                     self.refused(no)
-        l.selected(self.account, folder, client.select(folder))
+        self.toil(client, folder, l)
+
+    def toil(self, client, folder, l):
+        l.select(client, self.account, folder)
         mine = []
         while self.going():
             step = self.rng.random()
@@ -480,8 +486,7 @@ class Reader(Session):
         except No as no:
             if "ALREADYEXISTS" not in str(no):
                 self.refused(no)
-        answer = client.select("INBOX")
-        l.selected(self.account, "INBOX", answer)
+        answer = l.select(client, self.account, "INBOX")
         highest, mine = 0, []
         while self.going():
             new = client.fetch(f"{highest + 1}:*", "BODY.PEEK[HEADER.FIELDS (SUBJECT)]")
@@ -489,7 +494,7 @@ class Reader(Session):
                 if uid > highest and body:
                     name = body.split(b"Subject: ")[1].split(b"\r")[0].decode()
                     l.saw(self.account, "INBOX", answer[0], uid, name)
-                    if int(name.rsplit("-", 1)[1]) % self.turn[1] == self.turn[0]:
+                    if name[0] in "ds" and int(name.rsplit("-", 1)[1]) % self.turn[1] == self.turn[0]:
                         mine.append((uid, name))
             highest = max([highest, *new])
             if not mine:
@@ -666,8 +671,7 @@ def look(ledger, load, account):
     client = Imap(load.address, load.ports["imap"], load.user(account))
     folders = folders_of(client)
     for folder in folders:
-        answer = client.select(folder, "EXAMINE")
-        ledger.selected(account, folder, answer)
+        answer = ledger.select(client, account, folder, "EXAMINE")
         for uid, (flags, body) in client.fetch("1:*", "BODY.PEEK[]").items():
             check(body is not None, f"{account} {folder} UID {uid} has no bytes")
             name = name_of(body, f"{account} {folder} UID {uid}")

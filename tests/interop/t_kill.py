@@ -20,19 +20,23 @@ def test_killed_again_and_again(folder):
     rng, ledger = random.Random(SEED), Ledger()
     g = Gatepost(folder, keys=KEYS)
     began, most = time.monotonic(), 0
-    for n in range(ROUNDS):
-        ledger.round = n
-        if n:
-            empty_spool(ledger, g.state)
-        g.start()
-        load = Load(ledger, g)
-        if n:
-            most = max(most, verify(ledger, load, f"after kill {n}"))
-        load.start(f"{SEED} {n}", EVERYBODY)
-        time.sleep(rng.choice([rng.uniform(0.02, 0.2), rng.uniform(0.2, 0.7)]))
-        g.kill()
-        load.join()
-        verify_spool(ledger, g.state, f"after kill {n + 1}")
+    try:
+        for n in range(ROUNDS):
+            ledger.round = n
+            if n:
+                empty_spool(ledger, g.state)
+            g.start()
+            load = Load(ledger, g)
+            if n:
+                most = max(most, verify(ledger, load, f"after kill {n}"))
+            load.start(f"{SEED} {n}", EVERYBODY)
+            time.sleep(rng.choice([rng.uniform(0.02, 0.2), rng.uniform(0.2, 0.7)]))
+            g.kill()
+            load.join()
+            verify_spool(ledger, g.state, f"after kill {n + 1}")
+    finally:
+        if g.process:
+            g.kill()
     with g:
         load = Load(ledger, g)
         verify(ledger, load, "at the end", prune=False)

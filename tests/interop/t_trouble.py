@@ -2,10 +2,8 @@
 
 import os
 import random
-import signal
 import smtplib
 import socket
-import threading
 import time
 
 from lib import BINARY, Failed, Gatepost, NameServer, certificate, check, message, port, run, same, wait
