@@ -82,6 +82,7 @@ impl Rooms {
         let spool = Arc::new(Spool::open(&config.state.join("spool")).map_err(|e| e.to_string())?);
         let dns = Dns::new(&config.dns)?;
         let config = Arc::new(Live::new(config));
+        store.set_tree(config.get().folders_as_tree);
         store.set_quotas(Quotas::new(secrets.accounts.clone(), config.clone()));
         let mta = Mta::new(config.clone(), secrets.accounts.clone(), store.clone(), spool, dns);
         let (keys, problems) = sign::Keys::load(&config.get().state.join("keys"));
@@ -179,6 +180,7 @@ impl Rooms {
             ..config
         };
         fit(&mut kept, os::files());
+        self.store.set_tree(kept.folders_as_tree);
         self.config.set(kept);
         let keys = self.config.get().state.join("keys");
         let (keys, problems) = smol::unblock(move || sign::Keys::load(&keys)).await;

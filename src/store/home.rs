@@ -1,7 +1,7 @@
 //! One account's folders: LIST, CREATE, DELETE, RENAME, subscriptions.
 
 use super::{
-    Counts, Error, Folder, Home, Listed, Result, courier,
+    Counts, Error, Folder, Home, Listed, Result, Store, courier,
     folder::Place,
     index,
     layout::{self, Folders, Layout},
@@ -9,16 +9,16 @@ use super::{
 };
 use crate::disk;
 use std::{
-    cmp::Ordering,
+    cmp,
     collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 /// Made and subscribed at first login, so that clients find what they would otherwise each make under another name.
 const SPECIAL: [&str; 5] = ["Drafts", "Sent", "Junk", "Trash", "Archive"];
 
-pub(super) fn inbox_first(a: &str, b: &str) -> Ordering {
+pub(super) fn inbox_first(a: &str, b: &str) -> cmp::Ordering {
     (a != "INBOX").cmp(&(b != "INBOX")).then_with(|| a.cmp(b))
 }
 
@@ -66,6 +66,13 @@ fn take_apart(dir: &Path, trash: &Path) -> disk::Result<()> {
         }
     }
     Ok(())
+}
+
+impl Store {
+    /// Whether homes that have no folders yet get theirs in a tree (Dovecot's `LAYOUT=fs`) or side by side (Maildir++).
+    pub fn set_tree(&self, tree: bool) {
+        self.tree.store(tree, Ordering::Relaxed);
+    }
 }
 
 impl Home {
@@ -128,7 +135,9 @@ impl Home {
     }
 
     fn folders(&self) -> Result<Folders> {
-        layout::folders(&self.maildir)
+        let mut folders = layout::folders(&self.maildir)?;
+        folders.layout.tree |= folders.dirs.is_empty() && self.store.tree.load(Ordering::Relaxed);
+        Ok(folders)
     }
 
     fn dir(&self, name: &str) -> Option<PathBuf> {

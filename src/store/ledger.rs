@@ -41,6 +41,8 @@ pub(super) struct Ledger {
     lines: usize,
     /// There is something in the file that must not be appended to, or no file at all.
     rewrite: bool,
+    /// A file that cannot be used and of which the log knows.
+    lost: Option<Stat>,
     /// Dovecot is at work here.
     shared: bool,
     /// Records of the file are known to have no extension fields that others gave them.
@@ -109,6 +111,11 @@ impl Ledger {
         self.stamp.is_none()
     }
 
+    /// It can be read and should all the same be written anew: damaged, or in an old form.
+    pub(super) fn wants_writing(&self) -> bool {
+        self.rewrite && self.stamp.is_some()
+    }
+
     fn stat(dir: &Path) -> Result<Option<Stat>> {
         match disk::stat_now(&dir.join(NAME)) {
             Ok(s) => Ok(Some(s)),
@@ -133,13 +140,13 @@ impl Ledger {
         let path = dir.join(NAME);
         let text = read(&path)?;
         let Some(parsed) = text.as_deref().and_then(uidlist::parse) else {
-            if text.is_some() {
+            if text.is_some() && self.lost != stamp {
                 events::uidlist_lost(&path);
             }
+            self.lost = stamp;
             if self.header.validity != 0 {
                 // It was deleted or damaged under an open folder: we know what stood in it.
-                self.rewrite = true;
-                self.stamp = stamp;
+                (self.stamp, self.rewrite) = (None, true);
                 return Ok(None);
             }
             let other = format!(" G{:016x}{:016x}", disk::unique(), disk::unique()).into_bytes();

@@ -58,7 +58,7 @@ use event_listener::Event;
 use std::{
     collections::{HashMap, HashSet},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::AtomicBool},
 };
 
 pub use folder::Folder;
@@ -213,6 +213,8 @@ pub struct Store {
     rests: Mutex<HashMap<PathBuf, leave::Rest>>,
     untidy: Event,
     quotas: OnceLock<Box<dyn Quotas>>,
+    /// Homes without folders get theirs in a tree.
+    tree: AtomicBool,
     /// Homes with limits in which other programs were seen, by `Maildir/`; bounded.
     touched: Mutex<HashSet<Arc<Path>>>,
     notices: Arc<Notices>,
@@ -241,6 +243,7 @@ impl Store {
             untidy: Event::new(),
             rests: Mutex::default(),
             quotas: OnceLock::new(),
+            tree: AtomicBool::new(false),
             touched: Mutex::default(),
             notices: Arc::default(),
             _locks: dotlock::Token::new(root),

@@ -163,7 +163,7 @@ impl Folder {
         let batch = self.found(diff.renamed, diff.missing, high.as_ref());
         settled &= self.take_arrivals(d, dir, own.as_ref().or(held), batch, arrivals)?;
         settled &= lock_state(self).unsure.is_empty();
-        if learned >= LEARNED {
+        if learned >= LEARNED || d.ledger.wants_writing() {
             self.write_learned(d, dir, own.as_ref().or(held));
         }
         if settled {
