@@ -94,7 +94,7 @@ impl Ledger {
         let stat = disk::stat(&dir.join(NAME)).ok().filter(|s| Stamp::from(*s) == header.seen.list)?;
         let Saved { other, lines, rewrite, plain } = header.list.clone();
         let uids = uidlist::Header { validity: header.seen.counts.uid_validity, next: header.seen.reserved, other };
-        Some(Self { header: uids, stamp: Some(stat), lines: usize::try_from(lines).ok()?, rewrite, plain, shared: false })
+        Some(Self { header: uids, stamp: Some(stat), lines: usize::try_from(lines).ok()?, rewrite, plain, shared: false, lost: None })
     }
     pub(super) fn validity(&self) -> u32 {
         self.header.validity
