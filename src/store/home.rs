@@ -3,6 +3,7 @@
 use super::{
     Counts, Error, Folder, Home, Listed, Result, courier,
     folder::Place,
+    index,
     layout::{self, Folders, Layout},
     ledger, lock, maildirsize, names, subscriptions,
 };
@@ -356,10 +357,11 @@ impl Home {
     pub fn status(&self, name: &str) -> Result<Counts> {
         let normal = names::normalise(name)?;
         let dir = self.existing(&normal)?;
-        if self.store.opened(&dir).is_none()
-            && let Some(counts) = self.store.rest(&dir).and_then(|r| r.counts_if_unchanged(&dir))
-        {
-            return Ok(counts);
+        if self.store.opened(&dir).is_none() {
+            let seen = self.store.rest(&dir).map(|r| r.seen).or_else(|| index::seen(&dir));
+            if let Some(counts) = seen.and_then(|s| s.counts_if_unchanged(&dir)) {
+                return Ok(counts);
+            }
         }
         Ok(self.open(name)?.counts())
     }

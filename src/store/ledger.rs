@@ -7,7 +7,13 @@
 //! While Dovecot is at work in the folder, nothing is leased: it notes `N` whenever it looks, and takes what appears
 //! below that for expunged. Records are fsynced instead.
 
-use super::{Result, courier, dotlock::Dotlock, events, uidlist};
+use super::{
+    Result, courier,
+    dotlock::Dotlock,
+    events,
+    index::{self, Stamp},
+    uidlist,
+};
 use crate::disk::{self, Stat};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -46,6 +52,8 @@ pub(super) struct Known {
     pub uid: u32,
     pub vsize: Option<u64>,
     pub date: Option<i64>,
+    /// Where its summary is.
+    pub summary: Option<u64>,
 }
 pub(super) type Records = HashMap<Box<[u8]>, Known>;
 
@@ -66,7 +74,26 @@ pub(super) struct Entry<'a> {
     pub date: i64,
 }
 
+/// What the index keeps of it, beside UIDVALIDITY and N.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Saved {
+    pub other: Vec<u8>,
+    pub lines: u64,
+    pub rewrite: bool,
+    pub plain: bool,
+}
+
 impl Ledger {
+    pub(super) fn save(&self) -> Saved {
+        Saved { other: self.header.other.clone(), lines: self.lines as u64, rewrite: self.rewrite, plain: self.plain }
+    }
+    /// As it was, if the file is still the one with that stamp; so it need not be read.
+    pub(super) fn restore(dir: &Path, header: &index::Header) -> Option<Self> {
+        let stat = disk::stat(&dir.join(NAME)).ok().filter(|s| Stamp::from(*s) == header.seen.list)?;
+        let Saved { other, lines, rewrite, plain } = header.list.clone();
+        let uids = uidlist::Header { validity: header.seen.counts.uid_validity, next: header.seen.reserved, other };
+        Some(Self { header: uids, stamp: Some(stat), lines: usize::try_from(lines).ok()?, rewrite, plain, shared: false })
+    }
     pub(super) fn validity(&self) -> u32 {
         self.header.validity
     }
@@ -130,7 +157,7 @@ impl Ledger {
         let next = parsed.next();
         let mut records = Records::with_capacity(parsed.records.len());
         for r in &parsed.records {
-            let known = Known { uid: r.uid, vsize: r.vsize, date: r.date };
+            let known = Known { uid: r.uid, vsize: r.vsize, date: r.date, summary: None };
             records.insert(r.base.into(), known);
         }
         self.header = parsed.header;

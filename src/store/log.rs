@@ -124,6 +124,15 @@ impl Log {
         self.header.floor
     }
 
+    /// Inode and length, as far as it is known.
+    pub(super) fn mark(&self) -> (u64, u64) {
+        (self.header.ino, self.len)
+    }
+    /// Gives the file descriptor back. The next [`Log::lock`] opens the file anew and hears of all that is new to it.
+    pub(super) fn close(&mut self) {
+        self.file = None;
+    }
+
     /// Whether another process wrote it since the last time; a look without a lock.
     pub(super) fn is_changed(&self, dir: &Path) -> bool {
         let stat = || disk::stat(&dir.join(NAME)).ok();

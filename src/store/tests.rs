@@ -9,6 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+mod index;
 mod quota;
 mod summaries;
 mod takeover;

@@ -194,6 +194,9 @@ impl State {
                 self.recent.push(uid);
             }
             self.arrive(&Fresh { uid, flags, is_new: a.is_new, keywords, size: a.size, date: a.date, name: &a.name }, modseq);
+            if let Some(at) = self.at(uid).filter(|_| a.summary.is_some()) {
+                self.set_summary(at, a.summary);
+            }
             if (flags, keywords) != (a.flags, a.keywords) {
                 self.unsure.insert(uid);
             }
