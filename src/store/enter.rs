@@ -136,11 +136,13 @@ impl Folder {
         let floor = lock(&self.state).next;
         let mut records = Records::new();
         self.refresh(d, &dir, &mut records)?;
+        // Numbered, and gone again, while we waited for the lock.
+        let numbered: HashMap<Box<[u8]>, u32> = names.iter().filter_map(|n| Some((n.clone(), records.get(n)?.uid))).collect();
         self.take_in_all(d, &dir, Scope::All, records, Some(&held))?;
         let state = lock(&self.state);
         let came = &state.messages()[state.messages().partition_point(|m| m.uid() < floor)..];
         let came: HashMap<Box<[u8]>, u32> = came.iter().map(|m| (file::base(&state.name(m)).into(), m.uid())).collect();
-        let uids: Vec<u32> = names.iter().filter_map(|n| came.get(n).copied()).collect();
+        let uids: Vec<u32> = names.iter().filter_map(|n| came.get(n).or_else(|| numbered.get(n)).copied()).collect();
         if uids.len() == names.len() { Ok(uids) } else { Err(Error::NotFound(self.name())) }
     }
 }

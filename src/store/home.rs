@@ -25,11 +25,9 @@ pub(super) fn inbox_first(a: &str, b: &str) -> cmp::Ordering {
 /// Makes a directory and all above it, each durable before anything is put in: also those that were there, because
 /// another thread, or one killed, may have made them without coming to the fsync.
 fn make_durable(dir: &Path, root: &Path) -> Result<()> {
-    let mut missing: Vec<&Path> = dir.ancestors().take_while(|p| *p != root).collect();
+    let mut missing: Vec<&Path> = dir.ancestors().take_while(|p| *p != root).chain([root]).collect();
     missing.reverse();
-    if !root.is_dir() {
-        disk::create_dir_all(root, 0o700)?;
-    }
+    root.parent().map_or(Ok(()), |above| disk::create_dir_all(above, 0o700))?;
     for path in missing {
         match disk::create_dir(path, 0o700) {
             Err(e) if e.is_exists() => {}

@@ -234,7 +234,7 @@ impl Log {
             return;
         };
         if found.new {
-            self.len = HEADER as u64;
+            (self.len, self.weight) = (HEADER as u64, 0);
             self.stale |= header.ino != found.ino;
         }
         let spoilt = header.boot == [0; 16] && !self.failed && !self.stale;

@@ -12,7 +12,9 @@ use super::{
 use std::collections::{BTreeSet, VecDeque};
 
 mod history;
+mod touched;
 pub(super) use history::{Batch, Mark};
+use touched::Touched;
 
 /// 40 bytes; its file name, some 15 bytes more, is in [`State::name`].
 #[derive(Clone, Copy)]
@@ -158,6 +160,8 @@ pub(super) struct State {
     flagged: VecDeque<(u64, u32)>,
     /// Flag changes at or before this have to be looked for in the messages.
     flagged_forgotten: u64,
+    /// Which flags that were.
+    touched: Touched,
     /// Mod-sequences strictly between these were given, and what for is lost.
     pub gaps: Vec<(u64, u64)>,
     /// What their flags are we have from another process; the names of their files have not shown it yet.

@@ -234,7 +234,12 @@ impl Folder {
             d.open_log(dir, validity)?;
         }
         let mut state = lock_state(self);
-        if before != 0 && before != validity {
+        if before != 0 && before != validity && !d.loaded {
+            // Two met a folder that had no list yet. Nobody was told anything of ours.
+            *state = State::default();
+            records.clear();
+            d.next = 0;
+        } else if before != 0 && before != validity {
             events::validity_changed(dir, before, validity);
             drop(state);
             self.mark_gone();

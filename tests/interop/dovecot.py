@@ -19,33 +19,6 @@ def owned(path, state):
             os.chown(p, NOBODY, NOBODY)
 
 
-class Doveadm:
-    """doveadm on one Maildir, without any daemon, as the user who owns the mail."""
-
-    def __init__(self, folder, maildir):
-        self.folder, self.maildir = folder / "doveadm", maildir
-        self.folder.mkdir()
-        self.folder.chmod(0o777)
-        self.config = self.folder / "dovecot.conf"
-        self.config.write_text(f"""
-mail_location = maildir:{maildir}
-base_dir = {self.folder}/run
-log_path = {self.folder}/log
-ssl = no
-namespace inbox {{
-  inbox = yes
-  separator = /
-}}
-""")
-        (self.folder / "log").touch()
-        (self.folder / "log").chmod(0o666)
-
-    def __call__(self, *words, stdin=b""):
-        me = ("setpriv", "--reuid", NOBODY, "--regid", NOBODY, "--clear-groups") if os.geteuid() == 0 else ()
-        env = {**os.environ, "USER": "nobody", "HOME": str(self.folder)}
-        return run(*me, "doveadm", "-c", self.config, *words, stdin=stdin, env=env).decode()
-
-
 class Dovecot:
     """IMAP, POP3 and LMTP for the same users. `layout`: what stands behind the path in mail_location."""
 
