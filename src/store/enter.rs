@@ -129,16 +129,18 @@ impl Folder {
         if !d.ledger.is_changed(&dir)? {
             return self.enter(d, &held, arrivals);
         }
-        // Somebody else gave UIDs since: theirs, below ours, have to be taken in first; ours come along with them.
+        // Somebody else gave UIDs since: theirs, below ours, have to be taken in first; ours come along with them, those
+        // that somebody else took for new and numbered with what he gave them, wherever his clients put them since.
         let names: Vec<Box<[u8]>> = arrivals.iter().map(|a| file::base(&a.name).into()).collect();
         let floor = lock(&self.state).next;
         let mut records = Records::new();
         self.refresh(d, &dir, &mut records)?;
+        let theirs: Vec<Option<u32>> = names.iter().map(|n| records.get(n).map(|k| k.uid)).collect();
         self.take_in_all(d, &dir, Scope::All, records, Some(&held))?;
         let state = lock(&self.state);
         let came = &state.messages()[state.messages().partition_point(|m| m.uid() < floor)..];
         let came: HashMap<Box<[u8]>, u32> = came.iter().map(|m| (file::base(&state.name(m)).into(), m.uid())).collect();
-        let uids: Vec<u32> = names.iter().filter_map(|n| came.get(n).copied()).collect();
+        let uids: Vec<u32> = names.iter().zip(theirs).filter_map(|(n, theirs)| came.get(n).copied().or(theirs)).collect();
         if uids.len() == names.len() { Ok(uids) } else { Err(Error::NotFound(self.name())) }
     }
 }

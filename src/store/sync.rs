@@ -18,7 +18,10 @@ use super::{
     watch::Watch,
 };
 use crate::disk;
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 /// What the disk jobs of a folder share; whoever holds its lock is the only one to change the folder.
 #[derive(Default)]
@@ -179,7 +182,7 @@ impl Folder {
                 scope = Scope::All;
                 continue;
             }
-            if !diff.missing.is_empty() && !scan.stable && tries < TRIES {
+            if !scan.stable && tries < TRIES && (!diff.missing.is_empty() || self.is_unseen(records, &diff)) {
                 continue;
             }
             if !checked && (!diff.unknown.is_empty() || d.ledger.must_write()) {
@@ -199,9 +202,18 @@ impl Folder {
         }
     }
 
+    /// The list has a new message that we did not see, maybe because it was renamed meanwhile. Its UID would be below those
+    /// that we are about to show, so that it could not be shown under it any more.
+    fn is_unseen(&self, records: &Records, diff: &Diff) -> bool {
+        let floor = lock_state(self).next;
+        let seen: HashSet<&[u8]> = diff.unknown.iter().map(|f| file::base(&f.name)).collect();
+        records.iter().any(|(base, k)| k.uid >= floor && !seen.contains(&**base))
+    }
+
     /// Reads the UID list if somebody else wrote it.
     pub(super) fn refresh(&self, d: &mut Disk, dir: &Path, records: &mut Records) -> Result<()> {
-        let before = d.ledger.validity();
+        // One that nobody was told yet gives way: two hosts may open a folder for the first time at once.
+        let before = if d.loaded || !d.ledger.must_write() { d.ledger.validity() } else { 0 };
         let Some(fresh) = d.ledger.refresh(dir, || self.new_validity())? else { return Ok(()) };
         let validity = d.ledger.validity();
         if d.loaded {
