@@ -1,10 +1,10 @@
-//! FETCH (RFC 3501 §6.4.5): batches of messages, each one job, each written before the next is read.
+//! FETCH (RFC 3501 §6.4.5): batches of messages, each one job. While one is written the next are being read.
 
 use super::{
     body::{Loaded, Octets, fields},
     flags::Shown,
-    plan::{Needs, Plan, listed_fields},
-    session::{Done, Outcome, Session, job},
+    plan::{self, Needs, Plan, listed_fields},
+    session::{Done, Outcome, Session, begin},
     summary::{self, Summary},
     uids::Uids,
 };
@@ -17,8 +17,10 @@ use crate::{
     },
     store::{self, FlagOp, Flags, Folder, Meta, ModSeq, Result, Uid},
 };
-use std::{ops::Range, sync::Arc};
+use std::{collections::VecDeque, ops::Range, sync::Arc};
 
+/// Jobs that are under way at a time, beside what is being written.
+const AHEAD: usize = 2;
 /// Parts above this go out from where they lie.
 const COPY_MAX: usize = 64 * 1024;
 /// Header fields of one message that are picked out for one FETCH, in bytes. Sixty-four different picks from a header
@@ -83,36 +85,41 @@ struct Batch {
     kept: Option<(Uid, Arc<Loaded>)>,
 }
 
-/// What a job works on.
-struct Job {
+/// What the jobs of one FETCH work on.
+struct Work {
     folder: Arc<Folder>,
-    plan: Arc<Plan>,
-    recent: Arc<Uids>,
+    plan: Plan,
+    messages: Vec<(u32, Uid)>,
+    recent: Uids,
     /// Up to where the client knows the flags.
     known: ModSeq,
-    kept: Option<(Uid, Arc<Loaded>)>,
 }
 
-impl Job {
-    fn run(&self, messages: &[(u32, Uid)]) -> Batch {
-        let uids: Vec<Uid> = messages.iter().take(self.plan.most()).map(|(_, u)| *u).collect();
+impl Work {
+    /// How many messages from `at` on make one job, and how many bytes they have where that matters.
+    fn batch(&self, at: usize) -> (usize, u64) {
+        let uids: Vec<Uid> = self.messages.iter().skip(at).take(self.plan.most()).map(|(_, u)| *u).collect();
+        if self.plan.needs == Needs::Message { Plan::batch(&self.folder.meta(&uids)) } else { (uids.len(), 0) }
+    }
+    fn run(&self, range: Range<usize>, kept: Option<(Uid, Arc<Loaded>)>) -> Batch {
+        let messages = self.messages.get(range).unwrap_or_default();
+        let uids: Vec<Uid> = messages.iter().map(|(_, u)| *u).collect();
         let mut metas = self.folder.meta(&uids);
-        let taken = self.plan.batch(&metas);
-        metas.truncate(taken);
-        let mut batch = Batch { taken, kept: self.kept.clone(), ..Batch::default() };
+        let mut batch = Batch { taken: uids.len(), kept, ..Batch::default() };
         let mut newly_seen = Vec::new();
         if self.plan.marks_seen {
             newly_seen = metas.iter().flatten().filter(|m| !m.flags.has(Flags::SEEN)).map(|m| m.uid).collect();
             if !newly_seen.is_empty() {
                 batch.failed.extend(self.folder.store_flags(&newly_seen, FlagOp::Add, Flags::SEEN, &[]).err());
-                metas = self.folder.meta(uids.get(..taken).unwrap_or_default());
+                metas = self.folder.meta(&uids);
             }
         }
+        let mut summaries = self.plan.summarises.then(|| self.folder.summaries(&uids));
         let keywords = self.folder.keywords();
         let mut shown = Shown::new(&keywords, &self.recent);
         let mut output = Output::default();
         for (i, ((seq, uid), meta)) in messages.iter().zip(metas).enumerate() {
-            if self.plan.is_enough(output.text.len(), batch.read) {
+            if self.plan.is_enough(output.text.len(), batch.read) || summaries.as_ref().is_some_and(|s| i >= s.len()) {
                 batch.taken = i;
                 break;
             }
@@ -121,7 +128,8 @@ impl Job {
                 continue;
             };
             let seen = newly_seen.binary_search(uid).is_ok();
-            match self.message(&mut output, &mut batch, *seq, &meta, seen, &mut shown) {
+            let stored = summaries.as_mut().map(|s| s.get(i)).transpose();
+            match stored.and_then(|stored| self.message(&mut output, &mut batch, *seq, &meta, stored, seen, &mut shown)) {
                 Ok(true) => self.note(&mut batch, &meta, seen),
                 Ok(false) => batch.gone = true,
                 Err(e) => batch.failed.push(e),
@@ -139,16 +147,23 @@ impl Job {
             batch.highest = batch.highest.max(meta.modseq);
         }
     }
-    /// Reads all that is needed before the first byte is written; false: the message is gone.
-    fn message(&self, out: &mut Output, batch: &mut Batch, seq: u32, meta: &Meta, seen: bool, shown: &mut Shown<'_>) -> Result<bool> {
-        let mut stored = None;
-        if self.plan.summarises {
-            stored = self.folder.summaries(&[meta.uid]).get(0)?.map(<[u8]>::to_vec);
-            if stored.is_none() {
-                return Ok(false);
-            }
+    /// Reads all that is needed before the first byte is written; false: the message is gone. `stored`: its summary, when
+    /// that is needed.
+    fn message(
+        &self,
+        out: &mut Output,
+        batch: &mut Batch,
+        seq: u32,
+        meta: &Meta,
+        stored: Option<Option<&[u8]>>,
+        seen: bool,
+        shown: &mut Shown<'_>,
+    ) -> Result<bool> {
+        if stored == Some(None) {
+            return Ok(false);
         }
-        let mut summary = stored.as_deref().and_then(Summary::read);
+        let stored = stored.flatten();
+        let mut summary = stored.and_then(Summary::read);
         let incomplete = stored.is_some() && summary.is_none_or(|s| self.plan.lists_fields && s.fields.is_none());
         let mut loaded = None;
         if self.plan.needs == Needs::Message || incomplete {
@@ -242,31 +257,75 @@ fn write_section(out: &mut Output, section: &Section, summary: Option<Summary<'_
     }
 }
 
+/// The jobs of one FETCH that are under way, in the order of their messages.
+struct Flight {
+    work: Arc<Work>,
+    under_way: VecDeque<(Range<usize>, smol::Task<Batch>)>,
+    /// From this message on nothing is under way.
+    next: usize,
+    /// What the last that ended has kept.
+    kept: Option<(Uid, Arc<Loaded>)>,
+}
+
+impl Flight {
+    fn new(work: Work, kept: Option<(Uid, Arc<Loaded>)>) -> Self {
+        Self { work: Arc::new(work), under_way: VecDeque::new(), next: 0, kept }
+    }
+    fn start(&mut self, range: Range<usize>) -> (Range<usize>, smol::Task<Batch>) {
+        let (work, of, kept) = (self.work.clone(), range.clone(), self.kept.take());
+        (range, begin(move || work.run(of, kept)))
+    }
+    /// Begins the next jobs: not many at a time, since each holds its output, and none ahead for a large message.
+    fn take_off(&mut self) {
+        // Pieces of one message: the next job goes on with what the last has kept.
+        let ahead = if self.work.plan.partial { 1 } else { AHEAD };
+        while self.under_way.len() < ahead && self.next < self.work.messages.len() {
+            let (count, bytes) = self.work.batch(self.next);
+            if bytes > plan::BYTES && !self.under_way.is_empty() {
+                return;
+            }
+            let range = self.next..self.next + count.max(1);
+            self.next = range.end;
+            let job = self.start(range);
+            self.under_way.push_back(job);
+        }
+    }
+    /// What the next job brings, while those behind it go on. `None`: that was the last.
+    async fn land(&mut self) -> Option<Batch> {
+        self.take_off();
+        let (range, job) = self.under_way.pop_front()?;
+        let batch = job.await;
+        self.kept.clone_from(&batch.kept);
+        let rest = range.start + batch.taken.max(1)..range.end;
+        if !rest.is_empty() {
+            let job = self.start(rest);
+            self.under_way.push_front(job);
+        }
+        self.take_off();
+        Some(batch)
+    }
+}
+
 impl Session {
     pub(super) async fn fetch(&mut self, uid: bool, set: &SequenceSet, items: Vec<Item>, since: Option<Since>) -> Outcome {
         let enabled = self.enabled;
         let view = self.view()?;
         let mut out = Vec::new();
-        let messages = Arc::new(match since {
+        let messages = match since {
             None => view.resolve(set, uid)?,
             Some(since) => {
                 let news = view.news(set, uid, since)?;
                 response::vanished(&mut out, true, news.vanished);
                 news.changed
             }
-        });
-        let plan = Arc::new(Plan::of(items, uid, view.read_only, since.is_some(), enabled));
-        let (folder, recent, known) = (view.folder.clone(), Arc::new(view.recent.clone()), view.modseq);
+        };
+        let plan = Plan::of(items, uid, view.read_only, since.is_some(), enabled);
+        let (folder, recent, known) = (view.folder.clone(), view.recent.clone(), view.modseq);
+        let mut flight = Flight::new(Work { folder, plan, messages, recent, known }, view.cached.take());
         self.wire.write(&out).await?;
         drop(out);
-        let mut at = 0;
         let (mut gone, mut failed) = (false, None);
-        while at < messages.len() {
-            let kept = self.view()?.cached.take();
-            let work = Job { folder: folder.clone(), plan: plan.clone(), recent: recent.clone(), known, kept };
-            let all = messages.clone();
-            let batch = job(move || work.run(all.get(at..).unwrap_or_default())).await;
-            at += batch.taken.max(1);
+        while let Some(batch) = flight.land().await {
             gone |= batch.gone;
             let view = self.view()?;
             view.told.extend(batch.told);

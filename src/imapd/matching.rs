@@ -105,6 +105,18 @@ impl Test {
     }
 }
 
+impl Test {
+    /// Whether header fields may decide it.
+    pub(super) fn looks_at_fields(&self) -> bool {
+        match self {
+            Self::Not(t) => t.looks_at_fields(),
+            Self::Any(tests) | Self::All(tests) => tests.iter().any(Self::looks_at_fields),
+            Self::Header(..) | Self::Sent(..) => true,
+            _ => false,
+        }
+    }
+}
+
 fn has_flag(flag: &Flag, folder: &Folder<'_>) -> Test {
     let bit = match flag {
         Flag::Keyword(k) => flags::keyword_bit(k, folder.keywords),

@@ -8,7 +8,7 @@ use crate::{
 
 /// Messages in one job: without opening a file, with their summaries, with their files.
 const METAS: usize = 5000;
-const SUMMARIES: usize = 1000;
+const SUMMARIES: usize = 400;
 const MESSAGES: usize = 100;
 /// Bytes of messages in one job; a larger one is a job by itself.
 pub(super) const BYTES: u64 = 2 * 1024 * 1024;
@@ -86,16 +86,17 @@ impl Plan {
         let tells_flags = items.contains(&Item::Flags) && (!enabled.condstore || items.contains(&Item::ModSeq));
         Self { items, with_seen, needs, summarises, marks_seen, partial, lists_fields, tells_flags }
     }
-    /// How many of `metas` make one job.
-    pub(super) fn batch(&self, metas: &[Option<Meta>]) -> usize {
+    /// How many of `metas` make one job whose files are read, and how many bytes these have.
+    pub(super) fn batch(metas: &[Option<Meta>]) -> (usize, u64) {
         let mut bytes = 0;
         for (i, meta) in metas.iter().enumerate() {
-            bytes += meta.map_or(0, |m| m.size);
-            if self.needs == Needs::Message && i > 0 && (bytes > BYTES || i >= MESSAGES) {
-                return i;
+            let more = meta.map_or(0, |m| m.size);
+            if i > 0 && (bytes + more > BYTES || i >= MESSAGES) {
+                return (i, bytes);
             }
+            bytes += more;
         }
-        metas.len()
+        (metas.len(), bytes)
     }
     /// Whether a job that has written and read so much has done enough.
     pub(super) fn is_enough(&self, written: usize, read: u64) -> bool {
@@ -165,10 +166,10 @@ mod tests {
     #[test]
     fn batches_are_bounded() {
         let meta = |size| Some(Meta { uid: Uid(1), modseq: ModSeq(1), flags: Flags::default(), keywords: 0, size, internal_date: 0 });
-        let p = plan("BODY[]", false, false);
-        assert_eq!(p.batch(&[meta(9_000_000), meta(1)]), 1);
-        assert_eq!(p.batch(&[meta(1), meta(1), meta(9_000_000)]), 2);
-        assert_eq!(p.batch(&vec![meta(1); 99]), 99);
-        assert_eq!(p.batch(&[]), 0);
+        assert_eq!(Plan::batch(&[meta(9_000_000), meta(1)]), (1, 9_000_000));
+        assert_eq!(Plan::batch(&[meta(1), meta(1), meta(9_000_000)]), (2, 2));
+        assert_eq!(Plan::batch(&vec![meta(1); 99]), (99, 99));
+        assert_eq!(Plan::batch(&[None, meta(1)]), (2, 1));
+        assert_eq!(Plan::batch(&[]), (0, 0));
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         search::{Returns, Search},
         sequence,
     },
-    store::{Error, Folder, Meta, ModSeq, Result, Uid},
+    store::{Error, Folder, Meta, ModSeq, Result, Summaries, Uid},
 };
 use std::sync::Arc;
 
@@ -22,6 +22,9 @@ const SLICE: usize = 20_000;
 const BYTES: u64 = 4 * 1024 * 1024;
 /// A summary costs about as much as this many bytes of a message.
 const SUMMARY_COST: u64 = 8 * 1024;
+
+/// Summaries that are read at a time.
+const AHEAD: usize = 200;
 
 /// One search, shared by its jobs.
 struct Query {
@@ -62,22 +65,37 @@ fn candidates(uids: &Uids, test: &Test) -> Vec<(u32, Uid)> {
     }
 }
 
+/// Summaries of messages that lie before us, read in one go.
+#[derive(Default)]
+struct Ahead {
+    uids: Vec<Uid>,
+    summaries: Summaries,
+}
+
 impl Query {
     /// From message `at` on. A message that cannot be read matches nothing, and the others are still found.
     fn run(&self, at: usize) -> Slice {
         let slice = self.messages.get(at..).unwrap_or_default();
         let slice = slice.get(..SLICE).unwrap_or(slice);
-        let uids: Vec<Uid> = slice.iter().map(|(_, u)| *u).collect();
+        let metas = self.folder.meta(&slice.iter().map(|(_, u)| *u).collect::<Vec<_>>());
         let mut out = Slice { looked_at: slice.len(), found: Vec::new(), failed: Vec::new() };
-        let mut spent = 0;
-        for (i, (message, meta)) in slice.iter().zip(self.folder.meta(&uids)).enumerate() {
+        let (mut spent, mut ahead) = (0, Ahead::default());
+        for (i, (message, meta)) in slice.iter().zip(&metas).enumerate() {
             spent += self.weight * 64;
             if spent > BYTES && i > 0 {
                 out.looked_at = i;
                 break;
             }
             let Some(meta) = meta else { continue };
-            match self.matches(message.0, &meta, &mut spent) {
+            let matches = match self.first_look(message.0, meta).matches(&self.test) {
+                Some(yes) => Ok(yes),
+                None => {
+                    let next = (slice.get(i..).unwrap_or_default(), metas.get(i..).unwrap_or_default());
+                    spent += SUMMARY_COST * (1 + self.weight / 16);
+                    self.summary(&mut ahead, meta.uid, next).and_then(|summary| self.closer_look(message.0, meta, summary, &mut spent))
+                }
+            };
+            match matches {
                 Ok(true) => out.found.push(Hit { seq: message.0, uid: meta.uid, modseq: meta.modseq }),
                 Ok(false) => {}
                 Err(e) => out.failed.push(e),
@@ -85,17 +103,28 @@ impl Query {
         }
         out
     }
-    /// Reads what the answer takes: nothing, the summary, or the message.
-    fn matches(&self, seq: u32, meta: &Meta, spent: &mut u64) -> Result<bool> {
-        let recent = self.recent.contains(meta.uid);
-        let candidate = Candidate { seq, meta, recent, fields: None, message: None };
-        if let Some(yes) = candidate.matches(&self.test) {
-            return Ok(yes);
+    fn first_look<'a>(&self, seq: u32, meta: &'a Meta) -> Candidate<'a> {
+        Candidate { seq, meta, recent: self.recent.contains(meta.uid), fields: None, message: None }
+    }
+    /// Its summary, when that can tell something; with it come those of the next messages that need theirs.
+    fn summary<'a>(&self, ahead: &'a mut Ahead, uid: Uid, next: (&[(u32, Uid)], &[Option<Meta>])) -> Result<Option<&'a [u8]>> {
+        if !self.test.looks_at_fields() {
+            return Ok(Some(&[]));
         }
-        *spent += SUMMARY_COST * (1 + self.weight / 16);
-        let mut summaries = self.folder.summaries(&[meta.uid]);
-        let Some(summary) = summaries.get(0)? else { return Ok(false) };
-        let candidate = Candidate { fields: Summary::read(summary).and_then(|s| s.fields), ..candidate };
+        let at = ahead.uids.binary_search(&uid).ok().filter(|at| *at < ahead.summaries.len());
+        let at = at.unwrap_or_else(|| {
+            let in_doubt =
+                |(m, meta): (&(u32, Uid), &Option<Meta>)| self.first_look(m.0, meta.as_ref()?).matches(&self.test).is_none().then_some(m.1);
+            ahead.uids = next.0.iter().zip(next.1).filter_map(in_doubt).take(AHEAD).collect();
+            ahead.summaries = self.folder.summaries(&ahead.uids);
+            0
+        });
+        ahead.summaries.get(at)
+    }
+    /// Reads what the answer takes: the summary, or the message.
+    fn closer_look(&self, seq: u32, meta: &Meta, summary: Option<&[u8]>, spent: &mut u64) -> Result<bool> {
+        let Some(summary) = summary else { return Ok(false) };
+        let candidate = Candidate { fields: Summary::read(summary).and_then(|s| s.fields), ..self.first_look(seq, meta) };
         if let Some(yes) = candidate.matches(&self.test) {
             return Ok(yes);
         }

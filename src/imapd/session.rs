@@ -117,7 +117,11 @@ pub(super) type Outcome = Result<Done, Stop>;
 
 /// A whole piece of work for the blocking pool.
 pub(super) async fn job<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    smol::unblock(work).await
+    begin(work).await
+}
+/// The same, begun at once; its result is waited for later, or never.
+pub(super) fn begin<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> smol::Task<T> {
+    smol::unblock(work)
 }
 
 impl Session {

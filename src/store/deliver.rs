@@ -256,9 +256,13 @@ impl Folder {
             return;
         }
         let count = ready.len();
-        if let Err(e) = self.enter_own(&mut d, ready) {
-            super::events::not_taken_in(&self.dir(), count, &e);
-            d.new.forget();
+        match self.enter_own(&mut d, ready) {
+            // Another host was faster, and a client there has moved or removed it already.
+            Ok(_) | Err(Error::NotFound(_)) => {}
+            Err(e) => {
+                super::events::not_taken_in(&self.dir(), count, &e);
+                d.new.forget();
+            }
         }
     }
 }

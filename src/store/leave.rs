@@ -1,5 +1,5 @@
-//! What becomes of a folder that its last session has closed: a background job writes its index, and only then its
-//! memory goes. Whoever opens it before that takes the memory back.
+//! What becomes of a folder that its last session has closed: a background job writes its index and makes its log
+//! durable, and only then its memory goes. Whoever opens it before that takes the memory back.
 //!
 //! Between two writings of one folder's index lies a time that grows with it, so that a program which opens a large
 //! folder every few seconds, changes one flag and closes it again does not have it written every few seconds.
@@ -174,6 +174,8 @@ impl Store {
             // Closing it again is what lets the memory go.
             if let Some(folder) = self.lingering(&dir) {
                 folder.write_index();
+                let mut d = lock(&folder.disk);
+                d.log.sync(&folder.dir());
             }
         }
         let open: Vec<Arc<Folder>> = lock(&self.open).values().filter_map(Weak::upgrade).collect();

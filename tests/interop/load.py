@@ -15,7 +15,7 @@ import time
 from lib import Failed, check
 
 PASSWORD = "sesame"
-KEYWORDS = [f"kw{n}" for n in range(34)]  # more than Maildir has letters
+KEYWORDS = [f"kw{n}" for n in range(int(os.environ.get("KW", "34")))]
 # Where COPY goes; counted by themselves.
 COPIES = "Copies"
 CLONE_NEWNET = 0x40000000

@@ -132,8 +132,10 @@ class Client:
                 elif uid in self.seqs:
                     self.seqs.remove(uid)
                 else:
-                    check(None in self.seqs, f"VANISHED names {uid}, which was never counted")
-                    self.seqs.remove(None)
+                    # One of those that it cannot name, between its neighbours.
+                    after = max((n for n, u in enumerate(self.seqs, 1) if u and u < uid), default=0)
+                    check(None in self.seqs[after:], f"VANISHED names {uid}, which was never counted")
+                    del self.seqs[self.seqs.index(None, after)]
                 self.cache.flags.pop(uid, None)
                 self.cache.modseq.pop(uid, None)
             check(found[1] is None or text.startswith(("SELECT", "UID FETCH")), f"{text[:100]} brought {line[:100]}")

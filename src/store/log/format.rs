@@ -1,7 +1,7 @@
 //! The bytes of `gatepost-log`: a header, then blocks, each with its checksum.
 //!
 //! ```text
-//! header   magic, UIDVALIDITY u32, 0 u32, limit u64, floor u64, boot id, inode u64, base u64, 0 u32, CRC-32 u32 (little endian)
+//! header   magic, UIDVALIDITY u32, number u32, limit u64, floor u64, boot id, inode u64, base u64, 0 u32, CRC-32 u32 (little endian)
 //! block    length u32, CRC-32 of the payload u32, payload
 //! payload  mod-sequence varint, entries
 //! entry    head u8, and what it says follows, as varints (differences zigzag):
@@ -25,6 +25,8 @@ pub(in crate::store) const MODSEQ_MAX: u64 = u64::MAX >> 2;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Header {
     pub validity: u32,
+    /// Another one each time that it is written whole: an inode's number may come again.
+    pub number: u32,
     /// Durable, and above every mod-sequence given.
     pub limit: u64,
     /// Of what was expunged at or before this, some is not written here.
@@ -42,7 +44,7 @@ impl Header {
         let mut out = Vec::with_capacity(HEADER);
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&self.validity.to_le_bytes());
-        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&self.number.to_le_bytes());
         out.extend_from_slice(&self.limit.to_le_bytes());
         out.extend_from_slice(&self.floor.to_le_bytes());
         out.extend_from_slice(&self.boot);
@@ -59,10 +61,9 @@ impl Header {
         let mut r = Reader(bytes.get(..HEADER)?);
         let sum = crc32fast::hash(&bytes[..HEADER - 4]);
         (&r.array::<8>()? == MAGIC).then_some(())?;
-        let validity = r.u32()?;
-        r.u32()?;
+        let (validity, number) = (r.u32()?, r.u32()?);
         let (limit, floor) = (r.u64()?, r.u64()?);
-        let header = Self { validity, limit, floor, boot: r.array()?, ino: r.u64()?, base: r.u64()? };
+        let header = Self { validity, number, limit, floor, boot: r.array()?, ino: r.u64()?, base: r.u64()? };
         r.u32()?;
         (r.u32()? == sum && limit <= MODSEQ_MAX && floor <= MODSEQ_MAX).then_some(header)
     }

@@ -70,7 +70,10 @@ impl Held<'_> {
             _ => Ok(()),
         });
         match done {
-            Ok(()) => log.len += bytes.len() as u64,
+            Ok(()) => {
+                log.len += bytes.len() as u64;
+                log.unsynced |= !bytes.is_empty();
+            }
             Err(e) => log.spoil(&self.path, &e),
         }
     }
@@ -91,6 +94,7 @@ impl Held<'_> {
         let mut header = Header {
             limit: log.header.limit.max(log.last.saturating_add(LEASE)).min(MODSEQ_MAX),
             floor,
+            number: disk::unique() as u32,
             boot: disk::boot_id().unwrap_or([0xff; 16]),
             ..log.header
         };
@@ -105,7 +109,7 @@ impl Held<'_> {
                     let _ = disk::overwrite_at(&old, &self.path, &dead.bytes(), 0);
                 }
                 (log.len, log.header, log.stale, log.failed) = (header.base, header, false, false);
-                (log.weight, log.light) = (weight, weight);
+                (log.weight, log.light, log.unsynced) = (weight, weight, false);
             }
             Err(e) => {
                 let _ = disk::remove_file(&tmp);

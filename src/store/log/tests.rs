@@ -315,6 +315,33 @@ fn removed_or_spoilt_under_two() {
 }
 
 #[test]
+fn closed_in_between() {
+    let dir = scratch::Dir::new("log-closed");
+    let dir = dir.path();
+    let (mut a, mut b) = (Process::open(dir), Process::open(dir));
+    a.change(dir, &[(1, 9, What::Arrived(Flags(0), 0))]);
+    b.change(dir, &[]);
+    let count = |p: &mut Process| {
+        let mut heard = 0;
+        let Process { log, messages, gone, modseq, .. } = p;
+        *modseq = log.lock(dir, &mut |e| (heard += 1, apply(messages, gone, e)).1).last();
+        heard
+    };
+    for rewritten in [false, true] {
+        b.log.close();
+        assert!(!b.log.is_changed(dir));
+        a.flag(dir, 3, 4);
+        a.log.stale = rewritten;
+        a.flag(dir, 4, 4);
+        assert_eq!((count(&mut b), count(&mut b)), (2, 0));
+        assert_eq!((&b.messages, b.modseq), (&a.messages, a.modseq));
+        assert!(!b.log.stale && b.log.gaps.is_empty());
+        a.log.sync(dir);
+        assert!(!a.log.unsynced);
+    }
+}
+
+#[test]
 fn what_is_no_file_stops_nobody() {
     let dir = scratch::Dir::new("log-none");
     let dir = dir.path();
