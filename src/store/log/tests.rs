@@ -100,7 +100,7 @@ fn a_history_goes_on_after_a_restart() {
     let dir = dir.path();
     let mut p = Process::open(dir);
     let begin = p.modseq;
-    p.change(dir, &[(1, 200_000, What::Arrived(Flags(1), 0))]);
+    p.change(dir, &[(1, 50_000, What::Arrived(Flags(1), 0))]);
     p.flag(dir, 5, 3);
     p.change(dir, &[(7, 9, What::Gone), (11, 11, What::Gone)]);
     assert!(fs::metadata(file(dir)).unwrap().len() < 250);
@@ -108,7 +108,7 @@ fn a_history_goes_on_after_a_restart() {
     assert_eq!((q.modseq, &q.messages, &q.gone), (begin + 3, &p.messages, &p.gone));
     assert!(q.knows(begin) && q.knows(q.modseq) && !q.knows(begin - 1));
     let (log, _) = Log::open(dir, 7, NOW, 0).unwrap();
-    assert_eq!([log.next_uid(100), log.next_uid(101)], [(200_001, true), (200_001, false)]);
+    assert_eq!([log.next_uid(100), log.next_uid(101)], [(50_001, true), (50_001, false)]);
 }
 
 #[test]
