@@ -44,6 +44,7 @@ mod sweep;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod together;
 mod transfer;
 mod uidlist;
 mod watch;
@@ -207,6 +208,7 @@ pub struct Store {
     /// Homes with limits in which other programs were seen, by `Maildir/`; bounded.
     touched: Mutex<HashSet<Arc<Path>>>,
     notices: Arc<Notices>,
+    together: together::Together,
     _locks: dotlock::Token,
 }
 
@@ -232,6 +234,7 @@ impl Store {
             quotas: OnceLock::new(),
             touched: Mutex::default(),
             notices: Arc::default(),
+            together: together::Together::default(),
             _locks: dotlock::Token::new(root),
         }))
     }
