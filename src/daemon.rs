@@ -36,6 +36,9 @@ pub type Executor = Rc<smol::LocalExecutor<'static>>;
 /// below systemd's TimeoutStopSec of 90 s.
 const DRAIN: Duration = Duration::from_secs(30);
 
+/// Folders that are closed within this time are written down in one go.
+const BURST: Duration = Duration::from_secs(1);
+
 /// What must be read before privileges go: files that only root may read.
 pub struct Secrets {
     accounts: Arc<Accounts>,
@@ -79,6 +82,7 @@ impl Rooms {
         let spool = Arc::new(Spool::open(&config.state.join("spool")).map_err(|e| e.to_string())?);
         let dns = Dns::new(&config.dns)?;
         let config = Arc::new(Live::new(config));
+        store.set_tree(config.get().folders_as_tree);
         store.set_quotas(Quotas::new(secrets.accounts.clone(), config.clone()));
         let mta = Mta::new(config.clone(), secrets.accounts.clone(), store.clone(), spool, dns);
         let (keys, problems) = sign::Keys::load(&config.get().state.join("keys"));
@@ -108,6 +112,7 @@ impl Rooms {
     pub fn start(&self, ex: &Executor, listeners: Listeners) -> Vec<smol::Task<()>> {
         let mut tasks: Vec<_> = listeners.0.into_iter().map(|(port, listener)| ex.spawn(self.accept(ex.clone(), port, listener))).collect();
         tasks.push(ex.spawn(self.mta.clone().run_queue(ex.clone(), self.drain.clone())));
+        tasks.push(ex.spawn(tidy(self.store.clone(), self.drain.clone())));
         tasks.push(ex.spawn(self.watch()));
         tasks
     }
@@ -175,6 +180,7 @@ impl Rooms {
             ..config
         };
         fit(&mut kept, os::files());
+        self.store.set_tree(kept.folders_as_tree);
         self.config.set(kept);
         let keys = self.config.get().state.join("keys");
         let (keys, problems) = smol::unblock(move || sign::Keys::load(&keys)).await;
@@ -267,8 +273,8 @@ fn is_spare(address: SocketAddr, all: &[SocketAddr]) -> bool {
 
 /// Descriptors that no connection shall take: the store, the queue's own connections, sockets and logs.
 const RESERVED: u64 = 256;
-/// A socket and a file it reads.
-const PER_CONNECTION: u64 = 2;
+/// A socket, a file it reads, and the log of its folder.
+const PER_CONNECTION: u64 = 3;
 
 /// No more connections than there are descriptors for: refusing some is better than failing all for want of a file.
 fn fit(config: &mut Config, files: u64) {
@@ -294,6 +300,8 @@ pub fn run(mut config: Config) -> Result<(), String> {
     let listeners = Listeners::bind(&config)?;
     // Everybody may reach submit.sock; what is below state is its user's alone.
     os::own_directories(config.user.as_deref(), &[(&config.state, 0o750), (&config.run, 0o755)])?;
+    // Its file is out of reach from here on.
+    let _ = disk::boot_id();
     let report = os::confine(&confinement(&config))?;
     log_confined(&report);
     fit(&mut config, report.files);
@@ -382,8 +390,42 @@ async fn live(ex: Executor, config: Config, secrets: Secrets, listeners: Listene
         false
     };
     let clean = smol::future::or(done, late).await;
+    if clean {
+        let store = rooms.store.clone();
+        smol::unblock(move || store.tidy(true)).await;
+    }
     Line::info("daemon", "stopped").with("clean", clean).send();
     Ok(())
+}
+
+/// Has the store write down what sessions left, until the daemon drains.
+async fn tidy(store: Arc<Store>, drain: Drain) {
+    let mut next = None;
+    let mut untidy = store.untidy();
+    loop {
+        let sleep = async {
+            match next {
+                Some(time) => drop(smol::Timer::after(time).await),
+                None => std::future::pending().await,
+            }
+        };
+        let work = async {
+            smol::future::or(untidy, sleep).await;
+            smol::Timer::after(BURST).await;
+            false
+        };
+        let drains = smol::future::or(work, async {
+            drain.wait().await;
+            true
+        });
+        if drains.await {
+            return;
+        }
+        // From before the work: what comes meanwhile is heard of.
+        untidy = store.untidy();
+        let store = store.clone();
+        next = smol::unblock(move || store.tidy(false)).await;
+    }
 }
 
 async fn reload(rooms: &Rooms) -> Result<(), String> {
@@ -452,7 +494,7 @@ mod tests {
 
     #[test]
     fn connections_fit_the_descriptors() {
-        const CASES: &[(u64, usize, usize)] = &[(65536, 1000, 1000), (2256, 1000, 1000), (1024, 1000, 384), (64, 1000, 16), (0, 1000, 1), (64, 5, 5)];
+        const CASES: &[(u64, usize, usize)] = &[(65536, 1000, 1000), (3256, 1000, 1000), (1024, 1000, 256), (64, 1000, 10), (0, 1000, 1), (64, 5, 5)];
         let (mut config, _) = config::parse(
             Path::new("/nonexistent/gatepost.conf"),
             "hostname = \"a.example\"\ndomains = [\"a.example\"]\n[tls]\ncert = \"c\"\nkey = \"k\"\n",

@@ -43,6 +43,11 @@ impl Error {
         use nix::errno::Errno as E;
         [E::EXDEV, E::EMLINK, E::EPERM, E::EOPNOTSUPP].iter().any(|e| self.source.raw_os_error() == Some(*e as i32))
     }
+    /// It is full there, read-only, another user's, or no place for a file, and was so a moment ago and will be.
+    pub fn is_no_place(&self) -> bool {
+        use nix::errno::Errno as E;
+        self.is_full() || [E::EROFS, E::EACCES, E::EPERM, E::EISDIR].iter().any(|e| self.source.raw_os_error() == Some(*e as i32))
+    }
     pub fn is_not_found(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
     }
@@ -135,6 +140,16 @@ pub mod fault {
         Free,
     }
 
+    #[cfg(test)]
+    thread_local! {
+        pub(super) static LOOKS: std::cell::Cell<(u64, u64)> = const { std::cell::Cell::new((0, 0)) };
+    }
+    /// How many directories were listed and how many files looked at by this thread, since the last time.
+    #[cfg(test)]
+    pub(crate) fn looks() -> (u64, u64) {
+        LOOKS.take()
+    }
+
     pub(super) fn step(does: Does) -> io::Result<()> {
         let Some(kind) = Kind::of(KIND.load(Ordering::Relaxed)) else { return Ok(()) };
         let concerns = match kind {
@@ -208,6 +223,15 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 
 /// As [`read`], for what other programs may have put there: nothing but a file, and at most `max` bytes.
 pub fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>> {
+    read_file(path, max, max)
+}
+
+/// As [`read_bounded`], but of a longer file the first `max` bytes.
+pub fn read_head(path: &Path, max: u64) -> Result<Vec<u8>> {
+    read_file(path, u64::MAX, max)
+}
+
+fn read_file(path: &Path, longest: u64, max: u64) -> Result<Vec<u8>> {
     look("read", path, || {
         // A pipe opens at once this way, and is refused below.
         let file = OpenOptions::new().read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(path)?;
@@ -215,10 +239,10 @@ pub fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>> {
         if !known.is_file() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        if known.len() > max {
+        if known.len() > longest {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(known.len()).unwrap_or(0));
+        let mut bytes = Vec::with_capacity(usize::try_from(known.len().min(max)).unwrap_or(0));
         file.take(max).read_to_end(&mut bytes)?;
         Ok(bytes)
     })
@@ -240,6 +264,15 @@ pub fn read_expected(path: &Path, size: u64, max: u64) -> Result<Vec<u8>> {
 /// `None` when the file is not there.
 pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
     match read(path) {
+        Ok(b) => Ok(Some(b)),
+        Err(e) if e.is_not_found() => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// As [`read_bounded`]; `None` when the file is not there.
+pub fn read_bounded_if_exists(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
+    match read_bounded(path, max) {
         Ok(b) => Ok(Some(b)),
         Err(e) if e.is_not_found() => Ok(None),
         Err(e) => Err(e),
@@ -293,6 +326,87 @@ fn at_torn(op: &'static str, path: &Path, file: &mut File, bytes: &[u8]) -> Resu
 pub fn copy(from: &Path, file: &mut File, path: &Path) -> Result<()> {
     let mut from = open(from)?;
     at("write", path, || io::copy(&mut from, file).map(drop))
+}
+
+/// Opens for reading and writing at any place, creating it with `mode` when it is not there.
+pub fn open_update(path: &Path, mode: u32) -> Result<File> {
+    let open = || OpenOptions::new().read(true).write(true).open(path);
+    match at_free("open for writing", path, open) {
+        // Another process may be quicker.
+        Err(e) if e.is_not_found() => {
+            at("create", path, || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(mode).open(path))
+        }
+        opened => opened,
+    }
+}
+
+pub fn write_at(file: &File, path: &Path, bytes: &[u8], offset: u64) -> Result<()> {
+    at("write", path, || file.write_all_at(bytes, offset))
+}
+
+/// As [`write_at`], over what is there already: a full disk does not stop it.
+pub fn overwrite_at(file: &File, path: &Path, bytes: &[u8], offset: u64) -> Result<()> {
+    at_free("write", path, || file.write_all_at(bytes, offset))
+}
+
+/// Exactly so many bytes. Callers bound the number.
+pub fn read_at(file: &File, path: &Path, offset: u64, len: usize) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, offset).map_err(|e| Error::new("read", path, e))?;
+    Ok(bytes)
+}
+
+/// fdatasync: the data, and the size.
+pub fn sync_data(file: &File, path: &Path) -> Result<()> {
+    at("fsync", path, || file.sync_data())
+}
+
+/// What an open file is now. `links` is 0 when it has lost its last name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Opened {
+    pub ino: u64,
+    pub size: u64,
+    pub links: u64,
+}
+
+pub fn opened(file: &File, path: &Path) -> Result<Opened> {
+    let m = file.metadata().map_err(|e| Error::new("stat", path, e))?;
+    Ok(Opened { ino: m.ino(), size: m.size(), links: m.nlink() })
+}
+
+/// Locks the whole of a file against who else opened it, in this process or another, on this host or (NFSv4, CephFS)
+/// another one. The file must be open for writing. Waits; ends with [`unlock_file`], or when the file is closed.
+pub fn lock_file(file: &File, path: &Path) -> Result<()> {
+    at_free("lock", path, || {
+        loop {
+            match nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_SETLKW(&whole(nix::libc::F_WRLCK))) {
+                Ok(_) => return Ok(()),
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    })
+}
+
+pub fn unlock_file(file: &File) {
+    // It fails for no reason that leaves a lock behind.
+    let _ = nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_SETLK(&whole(nix::libc::F_UNLCK)));
+}
+
+fn whole(kind: nix::libc::c_int) -> nix::libc::flock {
+    // A length of 0 reaches to the end, wherever that will be.
+    nix::libc::flock { l_type: kind as _, l_whence: nix::libc::SEEK_SET as _, l_start: 0, l_len: 0, l_pid: 0 }
+}
+
+/// Changes at every boot of this host; what was not fsynced may be lost when it did. `None`: nobody can tell.
+/// Read once, so the first call has to come before the sandbox.
+pub fn boot_id() -> Option<[u8; 16]> {
+    static ID: std::sync::OnceLock<Option<[u8; 16]>> = std::sync::OnceLock::new();
+    *ID.get_or_init(|| {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let id = u128::from_str_radix(&text.trim().replace('-', ""), 16).ok()?;
+        Some(id.to_be_bytes())
+    })
 }
 
 /// fsync of data and metadata.
@@ -353,6 +467,8 @@ pub struct Stat {
 
 /// Follows symbolic links.
 pub fn stat(path: &Path) -> Result<Stat> {
+    #[cfg(test)]
+    fault::LOOKS.set((fault::LOOKS.get().0, fault::LOOKS.get().1 + 1));
     look("stat", path, || fs::metadata(path)).map(|m| known(&m))
 }
 
@@ -403,6 +519,8 @@ pub fn is_real_dir(path: &Path) -> bool {
 /// Links count as what they lead to. What would block who reads it (pipes, devices) is left out, and so are links to nothing.
 /// What the disk will not tell about is a file: it is there, and must not count as removed.
 pub fn list(dir: &Path) -> Result<Vec<(std::ffi::OsString, bool)>> {
+    #[cfg(test)]
+    fault::LOOKS.set((fault::LOOKS.get().0 + 1, fault::LOOKS.get().1));
     look("read directory", dir, || {
         let mut out = Vec::new();
         for entry in fs::read_dir(dir)? {
@@ -474,17 +592,26 @@ pub fn process_is_there(pid: i32) -> bool {
 /// Replaces a file so that a crash leaves the old or the new content, never a mixture:
 /// temporary file beside it, fsync, rename, fsync of the directory.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    replace_with(path, bytes, mode, sync)?;
+    sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// As [`replace`] without an fsync, for what can be made again: after a power cut it may be anything.
+pub fn replace_unsynced(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    replace_with(path, bytes, mode, |_, _| Ok(()))
+}
+
+fn replace_with(path: &Path, bytes: &[u8], mode: u32, finish: impl FnOnce(&File, &Path) -> Result<()>) -> Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // Unlike any other, also of a host that shares the directory and has a process of this number.
     let tmp = dir.join(format!(".{name}.{:016x}.tmp", unique()));
     let mut f = create_new(&tmp, mode)?;
-    let done = write_all(&mut f, &tmp, bytes).and_then(|()| sync(&f, &tmp)).and_then(|()| rename(&tmp, path));
+    let done = write_all(&mut f, &tmp, bytes).and_then(|()| finish(&f, &tmp)).and_then(|()| rename(&tmp, path));
     if done.is_err() {
         let _ = fs::remove_file(&tmp);
     }
-    done?;
-    sync_dir(dir)
+    done
 }
 
 /// Bytes of a message that nobody has acknowledged yet: in memory up to a bound, above it in an

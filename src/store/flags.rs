@@ -6,6 +6,7 @@ use super::{
     lock, maildirsize,
     quota::Removal,
     scan,
+    state::{Batch, Mark},
     sync::Disk,
 };
 use crate::disk;
@@ -31,8 +32,9 @@ impl Folder {
         Ok(self.store_flags_unless(uids, op, flags, keywords, None)?.gone)
     }
 
-    /// Job. As [`Folder::store_flags`], but a message whose mod-sequence is above `unchanged_since` is left as it is,
-    /// whatever would have changed (UNCHANGEDSINCE, RFC 7162 §3.1.3). Nobody comes between the question and the change.
+    /// Job. As [`Folder::store_flags`], but a message whose mod-sequence is above `unchanged_since` is left as it is
+    /// (UNCHANGEDSINCE, RFC 7162 §3.1.3), unless it is known that what changed is none of these flags; to set all of them is
+    /// to change all. Nobody comes between the question and the change.
     pub fn store_flags_unless(&self, uids: &[Uid], op: FlagOp, flags: Flags, keywords: &[String], unchanged_since: Option<ModSeq>) -> Result<Stored> {
         let mut d = lock(&self.disk);
         self.check()?;
@@ -50,7 +52,8 @@ impl Folder {
             if let Some(limit) = unchanged_since {
                 let state = lock(&self.state);
                 left.retain(|u| {
-                    let refused = state.get(u.0).is_some_and(|m| m.modseq() > limit.0);
+                    let is_newer = state.get(u.0).is_some_and(|m| m.modseq() > limit.0);
+                    let refused = is_newer && (op == FlagOp::Set || !state.is_untouched(u.0, limit.0, flags, bits));
                     if refused {
                         modified.push(*u);
                     }
@@ -99,13 +102,12 @@ impl Folder {
         Some(Step { uid, from: (m.is_new(), name), to, flags, keywords, high_changed: (keywords ^ m.keywords()) & !LETTERS != 0 })
     }
 
-    /// Those whose file was not there under its name. On failure what was done is taken back.
+    /// Those whose file was not there under its name, or of which somebody else said something else meanwhile. On failure
+    /// what was done is taken back.
     fn take_steps(&self, d: &mut Disk, dir: &Path, steps: Vec<Step>) -> Result<Vec<Uid>> {
         if steps.is_empty() {
             return Ok(Vec::new());
         }
-        let upto = lock(&self.state).modseq + 1;
-        d.lease.cover(dir, upto);
         let (mut done, mut missed) = (Vec::new(), Vec::new());
         let renamed = self.own_change(d, dir, || {
             for step in steps {
@@ -124,17 +126,10 @@ impl Folder {
             take_back(d, dir, &done);
             return Err(e);
         }
-        let mut state = lock(&self.state);
-        let modseq = state.step();
-        state.note_flagged(modseq, done.iter().map(|s| s.uid));
-        for step in done {
-            let Some(at) = state.at(step.uid) else { continue };
-            state.rename(at, false, &step.to, step.flags, step.keywords);
-            state.set_modseq(at, modseq);
-        }
-        let live = state.messages().len();
-        drop(state);
-        self.event.notify(usize::MAX);
+        let marked = done.into_iter().map(|s| Mark { uid: s.uid, file: Some((false, s.to)), flags: s.flags, keywords: s.keywords });
+        let doubtful = self.commit(d, dir, Batch { marked: marked.collect(), ..Batch::default() });
+        missed.extend(doubtful.into_iter().map(Uid));
+        let live = lock(&self.state).messages().len();
         if d.keywords.wants_compaction(live) {
             self.compact_keywords(d, dir);
         }
@@ -178,8 +173,6 @@ impl Folder {
     /// Those whose file was not there under its name.
     fn remove(&self, d: &mut Disk, uids: &[Uid], mut removal: Option<&mut Removal>) -> Result<Vec<Uid>> {
         let dir = self.dir();
-        let upto = lock(&self.state).modseq + 1;
-        d.lease.cover(&dir, upto);
         let (mut gone, mut missed) = (Vec::new(), Vec::new());
         let done = self.own_change(d, &dir, || {
             for uid in uids {
@@ -200,8 +193,7 @@ impl Folder {
         });
         gone.sort_unstable();
         gone.dedup();
-        lock(&self.state).expunge(&gone);
-        self.event.notify(usize::MAX);
+        self.commit(d, &dir, Batch { removed: gone, ..Batch::default() });
         done.map(|()| missed)
     }
 }

@@ -5,13 +5,16 @@
 //! Knows no wire syntax, no async, no config files. The invariants of the disk layout stand in ARCHITECTURE.md.
 //!
 //! The files: `deliver` (into `new/`), `sync` (what is on disk becomes state, with `scan`, `watch` and `enter`),
-//! `notice` (when others changed it), `flags` and `transfer` (what sessions change), `state` (messages and their history
-//! in memory), `ledger`, `uidlist` and `keywords` (Dovecot's files), `courier` and `noted` (what other servers left), `home`, `layout`,
-//! `names` and `subscriptions` (folders).
+//! `notice` (when others changed it), `flags` and `transfer` (what sessions change), `commit` (each change gets its
+//! mod-sequence in the `log` and becomes state), `state` (messages and their history in memory), `ledger`, `uidlist` and
+//! `keywords` (Dovecot's files), `courier` and `noted` (what other servers left), `home`, `layout`, `names` and
+//! `subscriptions` (folders).
 //!
 //! Locks, in this order: a folder's `disk` (a whole job; of two folders the lower address first), the UID list's
-//! dotlock (other programs), then those for memory only (`state`, `place`, `under_way`, the store's maps).
+//! dotlock (other programs), the log's (for one append), then those for memory only (`state`, `place`, `under_way`, the
+//! store's maps).
 
+mod commit;
 mod courier;
 mod deliver;
 mod dotlock;
@@ -21,11 +24,13 @@ mod file;
 mod flags;
 mod folder;
 mod home;
+mod index;
 mod keywords;
 mod layout;
+mod leave;
 mod ledger;
+mod log;
 mod maildirsize;
-mod modseq;
 mod names;
 mod noted;
 mod notice;
@@ -50,10 +55,11 @@ mod uidlist;
 mod watch;
 
 use crate::disk::{self, Draft};
+use event_listener::Event;
 use std::{
     collections::{HashMap, HashSet},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::AtomicBool},
 };
 
 pub use folder::Folder;
@@ -202,9 +208,14 @@ pub struct Store {
     form: Option<u8>,
     /// Folders that some session has open, by directory.
     open: Mutex<HashMap<PathBuf, Weak<Folder>>>,
+    /// Closed ones that are not written down yet; bounded.
+    leaving: Mutex<leave::Leaving>,
     /// What is remembered of others; bounded.
-    rests: Mutex<HashMap<PathBuf, folder::Rest>>,
+    rests: Mutex<HashMap<PathBuf, leave::Rest>>,
+    untidy: Event,
     quotas: OnceLock<Box<dyn Quotas>>,
+    /// Homes without folders get theirs in a tree.
+    tree: AtomicBool,
     /// Homes with limits in which other programs were seen, by `Maildir/`; bounded.
     touched: Mutex<HashSet<Arc<Path>>>,
     notices: Arc<Notices>,
@@ -230,8 +241,11 @@ impl Store {
             summarise,
             form: summarise(b"").first().copied(),
             open: Mutex::default(),
+            leaving: Mutex::default(),
+            untidy: Event::new(),
             rests: Mutex::default(),
             quotas: OnceLock::new(),
+            tree: AtomicBool::new(false),
             touched: Mutex::default(),
             notices: Arc::default(),
             together: together::Together::default(),
@@ -261,7 +275,11 @@ impl Store {
 
     /// The one copy of a folder's state, not loaded yet when nobody had it open.
     fn shared(self: &Arc<Self>, place: folder::Place) -> Arc<Folder> {
+        if let Some(folder) = self.lingering(&place.dir) {
+            return folder;
+        }
         let mut open = lock(&self.open);
+        // Another session was faster.
         if let Some(folder) = open.get(&*place.dir).and_then(Weak::upgrade) {
             return folder;
         }
@@ -274,32 +292,16 @@ impl Store {
     fn opened(&self, dir: &Path) -> Option<Arc<Folder>> {
         lock(&self.open).get(dir).and_then(Weak::upgrade)
     }
-    fn closed(&self, dir: &Path, folder: *const Folder, rest: Option<folder::Rest>) {
-        let mut open = lock(&self.open);
-        if !open.get(dir).is_some_and(|w| std::ptr::eq(w.as_ptr(), folder)) {
-            return; // opened anew meanwhile, renamed or deleted
-        }
-        open.remove(dir);
-        drop(open);
-        let mut rests = lock(&self.rests);
-        let Some(rest) = rest else {
-            rests.remove(dir);
-            return;
-        };
-        if rests.len() >= RESTS {
-            rests.clear();
-        }
-        rests.insert(dir.to_owned(), rest);
-    }
     /// A directory that was deleted or renamed: whatever comes there next is another folder.
     fn forget(&self, dir: &Path) {
         lock(&self.open).remove(dir);
+        lock(&self.leaving).take(dir);
         lock(&self.rests).remove(dir);
     }
     fn moved(&self, folder: &Arc<Folder>, to: &Path) {
         lock(&self.open).insert(to.to_owned(), Arc::downgrade(folder));
     }
-    fn rest(&self, dir: &Path) -> Option<folder::Rest> {
+    fn rest(&self, dir: &Path) -> Option<leave::Rest> {
         lock(&self.rests).get(dir).cloned()
     }
 }

@@ -5,10 +5,16 @@
 use super::{
     Changes, Counts, Flags, KeywordBits, Meta, ModSeq, Uid,
     file::MAX_SIZE,
+    index::Reader,
     keywords::LETTERS,
     packed::{Facts, PackedNames, give_back, make_room},
 };
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+
+mod history;
+mod touched;
+pub(super) use history::{Batch, Mark};
+use touched::Touched;
 
 /// 40 bytes; its file name, some 15 bytes more, is in [`State::name`].
 #[derive(Clone, Copy)]
@@ -77,6 +83,25 @@ impl Message {
     fn facts(&self) -> Facts {
         Facts { size: self.size(), date: self.date(), flags: self.flags(), letters: (self.keywords & LETTERS) as u32 }
     }
+    /// For the index: all but the mod-sequence.
+    fn record(&self) -> [u8; RECORD] {
+        let mut out = [0; RECORD];
+        let (numbers, rest) = out.split_at_mut(16);
+        numbers[..8].copy_from_slice(&self.keywords.to_le_bytes());
+        numbers[8..12].copy_from_slice(&self.uid.to_le_bytes());
+        numbers[12..].copy_from_slice(&self.name.to_le_bytes());
+        for (place, five) in rest.chunks_exact_mut(5).zip([self.size, self.date, self.summary]) {
+            place.copy_from_slice(&five);
+        }
+        rest[15] = self.bits;
+        out
+    }
+    fn of_record(record: &[u8]) -> Option<Self> {
+        let mut from = Reader(record);
+        let (keywords, uid, name) = (from.u64()?, from.u32()?, from.u32()?);
+        let (size, date, summary) = (*from.take()?, *from.take()?, *from.take()?);
+        Some(Self { modseq: 0, keywords, uid, name, size, date, summary, bits: from.take::<1>()?[0] })
+    }
     pub(super) fn meta(&self) -> Meta {
         Meta {
             uid: Uid(self.uid),
@@ -88,6 +113,9 @@ impl Message {
         }
     }
 }
+
+/// Bytes of a message in the index, but for its name.
+pub(super) const RECORD: usize = 32;
 
 /// Sizes and places are below 2^40.
 fn five(n: u64) -> [u8; 5] {
@@ -132,7 +160,15 @@ pub(super) struct State {
     flagged: VecDeque<(u64, u32)>,
     /// Flag changes at or before this have to be looked for in the messages.
     flagged_forgotten: u64,
+    /// Which flags that were.
+    touched: Touched,
+    /// Mod-sequences strictly between these were given, and what for is lost.
+    pub gaps: Vec<(u64, u64)>,
+    /// What their flags are we have from another process; the names of their files have not shown it yet.
+    pub unsure: BTreeSet<u32>,
     totals: Totals,
+    /// Changes since the index was written.
+    pub unsaved: usize,
     /// The directory was deleted, or its UIDVALIDITY changed under us: sessions have to end.
     pub gone: bool,
 }
@@ -142,6 +178,7 @@ pub(super) struct State {
 struct Totals {
     unseen: u32,
     deleted: u32,
+    in_new: u32,
     size: u64,
 }
 
@@ -149,16 +186,42 @@ impl Totals {
     fn add(&mut self, m: &Message) {
         self.unseen += u32::from(!m.flags().has(Flags::SEEN));
         self.deleted += u32::from(m.flags().has(Flags::DELETED));
+        self.in_new += u32::from(m.is_new());
         self.size += m.size();
     }
     fn remove(&mut self, m: &Message) {
         self.unseen -= u32::from(!m.flags().has(Flags::SEEN));
         self.deleted -= u32::from(m.flags().has(Flags::DELETED));
+        self.in_new -= u32::from(m.is_new());
         self.size -= m.size();
     }
 }
 
 impl State {
+    /// Appends all messages and names, for the index.
+    pub(super) fn save(&self, out: &mut Vec<u8>) {
+        out.reserve(self.messages.len() * (RECORD + 16));
+        self.messages.iter().for_each(|m| out.extend_from_slice(&m.record()));
+        self.names.save(out);
+    }
+    /// What was saved, without mod-sequences.
+    pub(super) fn restore(records: &[u8], names: PackedNames) -> Option<Self> {
+        let mut state = Self { names, ..Self::default() };
+        state.messages.reserve_exact(records.len() / RECORD);
+        let mut last = 0;
+        for record in records.chunks_exact(RECORD) {
+            let m = Message::of_record(record).filter(|m| m.uid > last)?;
+            last = m.uid;
+            state.totals.add(&m);
+            if m.is_new() {
+                make_room(&mut state.recent, 1);
+                state.recent.push(m.uid);
+            }
+            state.messages.push(m);
+        }
+        Some(state)
+    }
+
     /// UIDs ascending.
     pub(super) fn messages(&self) -> &[Message] {
         &self.messages
@@ -189,6 +252,7 @@ impl State {
         let Some(m) = self.messages.get_mut(at) else { return };
         let before = *m;
         change(m);
+        self.unsaved += usize::from(before.modseq == m.modseq);
         self.totals.remove(&before);
         self.totals.add(m);
         match name {
@@ -209,11 +273,11 @@ impl State {
         });
         self.tidy_names();
     }
-    /// Keywords that its name does not say.
-    pub(super) fn set_keywords(&mut self, at: usize, keywords: KeywordBits) {
-        self.change(at, None, |m| m.keywords = keywords);
+    /// Whatever its name says.
+    fn set_marks(&mut self, at: usize, flags: Flags, keywords: KeywordBits) {
+        self.change(at, None, |m| (m.bits, m.keywords) = (m.bits & IS_NEW | flags.0 & FLAGS, keywords));
     }
-    pub(super) fn set_modseq(&mut self, at: usize, modseq: u64) {
+    fn set_modseq(&mut self, at: usize, modseq: u64) {
         self.change(at, None, |m| m.modseq = modseq);
     }
     pub(super) fn set_size(&mut self, at: usize, size: u64) {
@@ -235,17 +299,8 @@ impl State {
         self.names = names;
     }
 
-    /// Begins the history: nothing is known of before.
-    pub(super) fn start(&mut self, modseq: u64) {
-        (self.modseq, self.forgotten, self.flagged_forgotten) = (modseq, modseq, modseq);
-    }
-    /// A mod-sequence for one batch of changes.
-    pub(super) fn step(&mut self) -> u64 {
-        self.modseq += 1;
-        self.modseq
-    }
     /// Notes that messages have new flags since `modseq`, which they bear already.
-    pub(super) fn note_flagged(&mut self, modseq: u64, uids: impl ExactSizeIterator<Item = u32>) {
+    fn note_flagged(&mut self, modseq: u64, uids: impl ExactSizeIterator<Item = u32>) {
         if uids.len() > MEMORY {
             // Who was there before this looks at all messages anyway, about as many as changed.
             self.flagged.clear();
@@ -260,11 +315,11 @@ impl State {
         }
     }
     /// Takes messages out; `uids` ascending.
-    pub(super) fn expunge(&mut self, uids: &[u32]) {
+    fn remove(&mut self, uids: &[u32]) {
         if uids.is_empty() {
             return;
         }
-        let modseq = self.step();
+        self.unsaved += uids.len();
         let (names, totals) = (&mut self.names, &mut self.totals);
         let mut take_out = |m: &Message| {
             names.remove(m.name);
@@ -290,31 +345,34 @@ impl State {
         give_back(&mut self.messages);
         self.tidy_names();
         self.recent.retain(|u| uids.binary_search(u).is_err());
-        for uid in uids {
-            match self.expunged.back_mut() {
-                // Neighbours in one batch are one range.
-                Some((m, _, last)) if *m == modseq && last.checked_add(1) == Some(*uid) => *last = *uid,
-                _ => self.expunged.push_back((modseq, *uid, *uid)),
-            }
+        self.unsure.retain(|u| uids.binary_search(u).is_err());
+    }
+    /// Notes that these went away at `modseq`.
+    fn note_expunged(&mut self, modseq: u64, first: u32, last: u32) {
+        match self.expunged.back_mut() {
+            // Neighbours in one batch are one range.
+            Some((m, _, end)) if *m == modseq && end.checked_add(1) == Some(first) => *end = last,
+            _ => self.expunged.push_back((modseq, first, last)),
         }
-        while self.expunged.len() > MEMORY {
-            if let Some((m, ..)) = self.expunged.pop_front() {
-                self.forgotten = m;
-            }
+        if self.expunged.len() > MEMORY
+            && let Some((m, ..)) = self.expunged.pop_front()
+        {
+            self.forgotten = m;
         }
     }
     /// Room for so many more messages.
-    pub(super) fn expect(&mut self, more: usize) {
+    fn expect(&mut self, more: usize) {
         make_room(&mut self.messages, more);
     }
     /// Adds a message with a UID above all others.
-    pub(super) fn arrive(&mut self, fresh: &Fresh<'_>, modseq: u64) {
+    fn arrive(&mut self, fresh: &Fresh<'_>, modseq: u64) {
         let bits = fresh.flags.0 & FLAGS | if fresh.is_new { IS_NEW } else { 0 };
         let (size, date) = (five(fresh.size.min(MAX_SIZE)), day(fresh.date));
         let mut m = Message { modseq, keywords: fresh.keywords, uid: fresh.uid, name: 0, size, date, summary: [0; 5], bits };
         m.name = self.names.add(fresh.name, &m.facts());
         self.next = self.next.max(m.uid.saturating_add(1));
         self.totals.add(&m);
+        self.unsaved += 1;
         if self.arrived.back().is_none_or(|(last, _)| *last < modseq) {
             self.arrived.push_back((modseq, m.uid));
             self.forget_arrivals();
@@ -332,6 +390,10 @@ impl State {
         }
     }
 
+    /// Whose files are in `new/`.
+    pub(super) fn in_new(&self) -> u32 {
+        self.totals.in_new
+    }
     pub(super) fn counts(&self) -> Counts {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Counts {
@@ -395,11 +457,18 @@ impl State {
         out
     }
 
+    /// From where on a client has to be told: from this mod-sequence, or from 0 when it was given in a history that was lost.
+    fn provable(&self, modseq: u64) -> u64 {
+        let lost = self.gaps.iter().any(|(after, before)| *after < modseq && modseq < *before);
+        if lost { 0 } else { modseq }
+    }
+
     /// Called after every command of every session: with nothing new it looks at nothing.
     pub(super) fn changes_since(&self, modseq: u64) -> Changes {
         if modseq >= self.modseq {
             return Changes { modseq: ModSeq(self.modseq), ..Changes::default() };
         }
+        let modseq = self.provable(modseq);
         let expunged = self.vanished_since(modseq).into_iter().map(|(a, b)| (Uid(a), Uid(b))).collect();
         let run = self.arrived.partition_point(|(m, _)| *m <= modseq);
         let new = self.arrived.get(run).map_or(self.messages.len(), |(_, first)| self.messages.partition_point(|m| m.uid < *first));
@@ -427,6 +496,21 @@ impl State {
 mod tests {
     use super::*;
 
+    impl State {
+        fn start(&mut self, modseq: u64) {
+            (self.modseq, self.forgotten, self.flagged_forgotten) = (modseq, modseq, modseq);
+        }
+        fn step(&mut self) -> u64 {
+            self.modseq += 1;
+            self.modseq
+        }
+        fn expunge(&mut self, uids: &[u32]) {
+            let modseq = self.step();
+            self.remove(uids);
+            uids.iter().for_each(|u| self.note_expunged(modseq, *u, *u));
+        }
+    }
+
     fn message(uid: u32) -> Fresh<'static> {
         Fresh { uid, flags: Flags::default(), is_new: false, keywords: 0, size: 1, date: 0, name: b"x" }
     }
@@ -438,7 +522,7 @@ mod tests {
 
     #[test]
     fn a_message_costs_no_more_than_promised() {
-        const N: usize = 40_000;
+        const N: usize = 20_000;
         assert_eq!(size_of::<Message>(), 40);
         let mut seed = 7u64;
         let mut random = |below: u64| {
@@ -500,7 +584,7 @@ mod tests {
                 assert_eq!(s.messages[n].summary(), place);
             }
             s.set_size(n, 99);
-            s.set_keywords(n, 7);
+            s.set_marks(n, Flags(5), 7);
             assert_eq!(s.name(&s.messages[n]), name);
             s.rename(n, false, b"1.M2P3.h,S=4:2,", Flags(0), 0);
             assert_eq!(s.name(&s.messages[n]), b"1.M2P3.h,S=4:2,");

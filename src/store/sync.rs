@@ -8,42 +8,69 @@ use super::{
     dotlock::Dotlock,
     enter::arrival,
     events, file,
+    index::{self, Stamp},
     keywords::{self, High},
     ledger::{self, Ledger, Records},
     lock,
-    modseq::Lease,
+    log::{self, History, Log},
     scan::{self, Found, Names, Scan, Scope},
-    state::{Message, State},
+    state::{Batch, Mark, Message, State},
+    uidlist,
     watch::Watch,
 };
 use crate::disk;
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 /// What the disk jobs of a folder share; whoever holds its lock is the only one to change the folder.
 #[derive(Default)]
 pub(super) struct Disk {
     pub loaded: bool,
+    /// It was closed since, and taken back from memory.
+    pub lingered: bool,
     pub ledger: Ledger,
     pub keywords: keywords::Files,
-    pub lease: Lease,
+    pub log: Log,
+    /// What the log has to say, until all is loaded.
+    pub history: Option<History>,
+    /// What other processes logged, and the state does not show yet.
+    pub heard: Vec<log::Entry>,
     pub new: Watch,
     pub cur: Watch,
     /// The next UID to give: above all that anybody has given.
     pub next: u32,
     /// Where the last session of this process ended.
     pub resume: Option<Resume>,
+    /// Until the UID list is read: UIDVALIDITY, and messages that were there and may still be.
+    pub facts: Option<(u32, State)>,
     /// When `tmp/` was last swept.
     pub swept: i64,
+    /// What the index on the disk says, or would if it could be written.
+    pub written: Option<index::Header>,
+    pub written_at: i64,
 }
 
 pub(super) struct Resume {
-    pub list: Option<disk::Stat>,
+    pub list: Option<Stamp>,
     pub validity: u32,
-    /// The next UID then.
+    /// The next UID then, and the highest mod-sequence.
     pub next: u32,
+    pub modseq: u64,
+}
+
+impl Resume {
+    pub(super) fn of(seen: &index::Seen) -> Self {
+        let c = &seen.counts;
+        Self { list: Some(seen.list), validity: c.uid_validity, next: c.uid_next, modseq: c.highest_modseq }
+    }
 }
 
 impl Disk {
+    pub(super) fn open_log(&mut self, dir: &Path, validity: u32) -> Result<()> {
+        let least = self.resume.as_ref().filter(|r| r.validity == validity).map_or(0, |r| r.modseq);
+        let (log, history) = Log::open(dir, validity, disk::clock(), least)?;
+        (self.log, self.history) = (log, Some(history));
+        Ok(())
+    }
     /// After changes of ours that began when the times were `before`.
     pub(super) fn changed_by_us(&mut self, dir: &Path, before: (i64, i64)) {
         if let Ok(after) = scan::times(dir) {
@@ -75,7 +102,8 @@ impl Folder {
         let dir = self.dir();
         let (new, cur) = self.times(&dir)?;
         let now = disk::clock();
-        let scope = if force || !d.loaded || d.cur.is_due(cur, now) {
+        let heard = d.loaded && (!d.heard.is_empty() || d.log.is_changed(&dir));
+        let scope = if force || heard || d.cur.is_due(cur, now) {
             Scope::All
         } else if d.new.is_due(new, now) {
             Scope::New
@@ -83,7 +111,7 @@ impl Folder {
             return Ok(());
         };
         let mut records = Records::new();
-        if !d.loaded {
+        if d.ledger.validity() == 0 {
             self.refresh(d, &dir, &mut records)?;
         }
         self.take_in_all(d, &dir, scope, records, None)
@@ -101,6 +129,9 @@ impl Folder {
             // Somebody renames faster than we read: believe nothing yet.
             diff.missing.clear();
             settled = false;
+        }
+        if !records.is_empty() {
+            self.part_with_renumbered(&mut diff, &records);
         }
         let floor = lock_state(self).next;
         let mut found = Vec::with_capacity(diff.unknown.len());
@@ -129,9 +160,10 @@ impl Folder {
             }
         }
         let learned = arrivals.iter().filter(|a| a.learned && a.uid.is_some()).count();
-        self.apply(d, dir, diff.renamed, &diff.missing, high);
-        settled &= self.take_arrivals(d, dir, own.as_ref().or(held), arrivals)?;
-        if learned >= LEARNED {
+        let batch = self.found(diff.renamed, diff.missing, high.as_ref());
+        settled &= self.take_arrivals(d, dir, own.as_ref().or(held), batch, arrivals)?;
+        settled &= lock_state(self).unsure.is_empty();
+        if learned >= LEARNED || d.ledger.wants_writing() {
             self.write_learned(d, dir, own.as_ref().or(held));
         }
         if settled {
@@ -192,35 +224,56 @@ impl Folder {
     /// Reads the UID list if somebody else wrote it.
     pub(super) fn refresh(&self, d: &mut Disk, dir: &Path, records: &mut Records) -> Result<()> {
         let before = d.ledger.validity();
-        let Some(fresh) = d.ledger.refresh(dir, || self.new_validity())? else { return Ok(()) };
+        let Some(mut fresh) = d.ledger.refresh(dir, || self.new_validity())? else { return Ok(()) };
         let validity = d.ledger.validity();
+        if d.loaded {
+            // Whoever wrote the list logged it before letting go of its lock.
+            let Disk { log, heard, .. } = d;
+            drop(log.lock(dir, &mut |e| heard.push(e)));
+        } else {
+            d.open_log(dir, validity)?;
+        }
         let mut state = lock_state(self);
-        if before != 0 && before != validity {
+        if before != 0 && before != validity && !d.loaded {
+            // Two met a folder that had no list yet. Nobody was told anything of ours.
+            *state = State::default();
+            records.clear();
+            d.next = 0;
+        } else if before != 0 && before != validity {
             events::validity_changed(dir, before, validity);
             drop(state);
             self.mark_gone();
             return Err(Error::NotFound(self.name()));
         }
         state.validity = validity;
-        records.extend(fresh.records);
-        let next = match d.resume.as_ref().filter(|r| r.validity == validity) {
+        if let Some((_, facts)) = d.facts.take().filter(|(v, _)| *v == validity) {
+            add_facts(&mut fresh.records, &facts);
+        }
+        let (logged, sure) = d.log.next_uid(d.ledger.list_next());
+        let logged = if logged < uidlist::MAX_NEXT { logged } else { 0 };
+        let resumed = d.resume.as_ref().filter(|r| r.validity == validity);
+        let next = match resumed {
             // N runs ahead; when the list is as this process left it, we know how far it really got.
-            Some(r) if r.list == d.ledger.stamp() => r.next,
-            // Somebody put an older list back: what was given out since stays given out.
-            Some(r) => r.next.max(fresh.next),
-            None => fresh.next,
+            Some(r) if r.list.is_some() && r.list == d.ledger.stamp().map(Stamp::from) => r.next,
+            // So does the log.
+            _ if sure && fresh.next == d.ledger.list_next() => logged.max(fresh.records.values().map(|k| k.uid + 1).max().unwrap_or(0)),
+            _ => fresh.next,
         };
+        // Somebody put an older list back: what was given out since stays given out.
+        let next = next.max(logged).max(resumed.map_or(0, |r| r.next));
+        records.extend(fresh.records);
         d.next = d.next.max(next);
         Ok(())
     }
 
     fn compare(&self, mut found: Names, scope: Scope) -> Diff {
         let mut diff = Diff::default();
+        let unsure = lock_state(self).unsure.clone();
         self.in_steps(|m, name| match (scope, m.is_new()) {
             (Scope::New, false) => {}
             _ => match found.take(file::base(name)) {
                 None => diff.missing.push(m.uid()),
-                Some(f) if *f.name != *name || f.is_new != m.is_new() => diff.renamed.push((m.uid(), f)),
+                Some(f) if *f.name != *name || f.is_new != m.is_new() || unsure.contains(&m.uid()) => diff.renamed.push((m.uid(), f)),
                 Some(_) => {}
             },
         });
@@ -229,6 +282,28 @@ impl Folder {
         }
         diff.unknown = found.into_rest();
         diff
+    }
+
+    /// What somebody else numbered anew (Dovecot does that with what it thought expunged) goes under its old UID and comes
+    /// under the new one.
+    fn part_with_renumbered(&self, diff: &mut Diff, records: &Records) {
+        let floor = lock_state(self).next;
+        let mut moved = HashMap::new();
+        self.in_steps(|m, name| {
+            if records.get(file::base(name)).is_some_and(|k| k.uid != m.uid() && k.uid >= floor) {
+                moved.insert(m.uid(), Found { name: name.into(), is_new: m.is_new() });
+            }
+        });
+        for uid in &diff.missing {
+            moved.remove(uid);
+        }
+        let renamed: Vec<_> = diff.renamed.extract_if(.., |(uid, _)| moved.contains_key(uid)).collect();
+        moved.extend(renamed);
+        for (uid, found) in moved {
+            diff.missing.push(uid);
+            diff.unknown.push(found);
+        }
+        diff.missing.sort_unstable();
     }
 
     /// Every message, without keeping the sessions from the state for long. With the disk lock held nobody changes it.
@@ -245,43 +320,24 @@ impl Folder {
         }
     }
 
-    /// Renames and removals by others, and keywords read anew, into the state.
-    fn apply(&self, d: &mut Disk, dir: &Path, renamed: Vec<(u32, Found)>, missing: &[u32], high: Option<High>) {
-        let upto = lock_state(self).modseq + 2;
-        let mut changed = !missing.is_empty();
-        if d.loaded && (changed || !renamed.is_empty() || high.is_some()) {
-            d.lease.cover(dir, upto);
-        }
-        let mut state = lock_state(self);
-        let modseq = state.modseq + 1;
-        let mut touched = Vec::new();
+    /// Renames and removals by others, and keywords read anew.
+    fn found(&self, renamed: Vec<(u32, Found)>, missing: Vec<u32>, high: Option<&High>) -> Batch {
+        let state = lock_state(self);
+        let mut marked = high.map(|high| with_high(&state, high)).unwrap_or_default();
         for (uid, f) in renamed {
+            let Some(m) = state.get(uid) else { continue };
             let (flags, letters) = file::flags(&f.name);
-            keywords::cover(&mut state.keywords, letters.into());
-            let Some(at) = state.at(uid) else { continue };
-            let m = state.messages()[at];
-            let bits = m.keywords() & !keywords::LETTERS | u64::from(letters);
-            if (flags, bits) != (m.flags(), m.keywords()) {
-                touched.push(uid);
-                state.set_modseq(at, modseq);
-            }
-            state.rename(at, f.is_new, &f.name, flags, bits);
+            let above = match high {
+                Some(high) => high.get(file::base(&f.name)).copied().unwrap_or(0),
+                None => m.keywords() & !keywords::LETTERS,
+            };
+            marked.push(Mark { uid, file: Some((f.is_new, f.name)), flags, keywords: above | u64::from(letters) });
         }
-        if let Some(high) = high.filter(|_| d.loaded) {
-            touched.extend(set_high(&mut state, &high, modseq));
-            let all = state.messages().iter().fold(0, |all, m| all | m.keywords());
-            keywords::cover(&mut state.keywords, all);
-        }
-        if !touched.is_empty() {
-            changed = true;
-            state.step();
-            state.note_flagged(modseq, touched.into_iter());
-        }
-        state.expunge(missing);
-        drop(state);
-        if changed {
-            self.event.notify(usize::MAX);
-        }
+        // Of a file with another name, the name counts, which comes last.
+        marked.reverse();
+        marked.sort_by_key(|m| m.uid);
+        marked.dedup_by_key(|m| m.uid);
+        Batch { marked, missing, ..Batch::default() }
     }
 
     /// Moves to `cur/` what a session was told as \Recent.
@@ -299,8 +355,8 @@ impl Folder {
                 // Failing costs nothing: the message stays in new/, where it is as good.
                 if disk::rename(&scan::path(&dir, true, &name), &scan::path(&dir, false, &to)).is_ok() {
                     let mut state = lock_state(self);
-                    if let Some((at, keywords)) = state.at(uid).map(|at| (at, state.messages()[at].keywords())) {
-                        state.rename(at, false, &to, flags, keywords);
+                    if let Some((at, m)) = state.at(uid).map(|at| (at, state.messages()[at])) {
+                        state.rename(at, false, &to, m.flags(), m.keywords());
                     }
                 }
             }
@@ -333,21 +389,31 @@ fn lock_state(folder: &Folder) -> std::sync::MutexGuard<'_, super::state::State>
     lock(&folder.state)
 }
 
-/// Keywords that stand in our file only, as it has them now. Whose changed.
-fn set_high(state: &mut State, high: &High, modseq: u64) -> Vec<u32> {
-    let (mut touched, mut name) = (Vec::new(), Vec::new());
-    for at in 0..state.messages().len() {
-        let m = state.messages()[at];
+/// What the list does not say of the messages in it.
+fn add_facts(records: &mut Records, facts: &State) {
+    let mut name = Vec::new();
+    for m in facts.messages() {
+        facts.name_into(m, &mut name);
+        if let Some(known) = records.get_mut(file::base(&name)).filter(|k| k.uid == m.uid()) {
+            known.vsize.get_or_insert(m.size());
+            known.date.get_or_insert(m.date());
+            known.summary = m.summary();
+        }
+    }
+}
+
+/// Keywords that stand in our file only, as it has them now: those whose changed.
+fn with_high(state: &State, high: &High) -> Vec<Mark> {
+    let (mut marked, mut name) = (Vec::new(), Vec::new());
+    for m in state.messages() {
         if high.is_empty() && m.keywords() & !keywords::LETTERS == 0 {
             continue;
         }
-        state.name_into(&m, &mut name);
+        state.name_into(m, &mut name);
         let bits = m.keywords() & keywords::LETTERS | high.get(file::base(&name)).copied().unwrap_or(0);
         if bits != m.keywords() {
-            state.set_keywords(at, bits);
-            state.set_modseq(at, modseq);
-            touched.push(m.uid());
+            marked.push(Mark { uid: m.uid(), file: None, flags: m.flags(), keywords: bits });
         }
     }
-    touched
+    marked
 }

@@ -2,7 +2,9 @@
 //!
 //! A copy is a link, a move a rename, both under a fresh name: one base never stands for two messages of a folder.
 
-use super::{Append, Error, Folder, Result, Uid, Usage, enter::Arrival, file, keywords::LETTERS, lock, quota::After, scan, summary, sync::Disk};
+use super::{
+    Append, Error, Folder, Result, Uid, Usage, enter::Arrival, file, keywords::LETTERS, lock, quota::After, scan, state::Batch, summary, sync::Disk,
+};
 use crate::disk;
 use nix::errno::Errno;
 use std::{
@@ -101,6 +103,7 @@ impl Folder {
             keywords: bits,
             size,
             date: m.internal_date,
+            summary: None,
             learned: false,
         })
     }
@@ -235,7 +238,7 @@ impl Folder {
             let info = file::with_flags(&old, flags, (keywords & LETTERS) as u32);
             let name: Box<[u8]> = [base.as_bytes(), &info[file::base(&info).len()..]].concat().into();
             let path = scan::path(&to_dir, false, &name);
-            let arrival = Arrival { uid: None, name, is_new: false, recent: true, flags, keywords, size, date, learned: false };
+            let arrival = Arrival { uid: None, name, is_new: false, recent: true, flags, keywords, size, date, summary: None, learned: false };
             passages.push(Passage { source: *uid, from, to: path, put: Put::Linked, arrival: Some(arrival) });
         }
         Ok(Some(passages))
@@ -248,10 +251,7 @@ impl Folder {
         }
         let mut uids: Vec<u32> = passages.iter().map(|p| p.source.0).collect();
         uids.sort_unstable();
-        let upto = lock(&self.state).modseq + 1;
-        d.lease.cover(dir, upto);
-        lock(&self.state).expunge(&uids);
-        self.event.notify(usize::MAX);
+        self.commit(d, dir, Batch { removed: uids, ..Batch::default() });
     }
 }
 

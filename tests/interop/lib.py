@@ -44,6 +44,13 @@ def wait(look, what, patience=PATIENCE):
         time.sleep(0.02)
 
 
+def private(path, text):
+    """A file for one's own eyes, as programs want it that keep a password there."""
+    path.write_text(text)
+    path.chmod(0o600)
+    return path
+
+
 def sha(data):
     return hashlib.sha256(data).hexdigest()
 
@@ -225,6 +232,13 @@ class Gatepost:
             client.login(self.user(user), self.PASSWORD)
         return client
 
+    def pop3(self, user="alice"):
+        import poplib
+        client = poplib.POP3_SSL(self.address, self.ports["pop3s"], context=self.tls(), timeout=60)
+        client.user(self.user(user))
+        client.pass_(self.PASSWORD)
+        return client
+
     def queue(self):
         """Queue ids in the spool."""
         spool = self.state / "spool"
@@ -244,9 +258,13 @@ class Gatepost:
                 self.process.kill()
                 self.process.wait()
                 self.process = None
-        if "panicked" in self.said():
-            at = self.said().index("panicked")
-            raise Failed(f"a panic in the log: {self.said()[max(0, at - 300):at + 700]}")
+        self.no_panic()
+
+    def no_panic(self):
+        said = self.said()
+        if "panicked" in said:
+            at = said.index("panicked")
+            raise Failed(f"a panic in the log: {said[max(0, at - 300):at + 700]}")
 
 
 class Folder:
