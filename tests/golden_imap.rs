@@ -1,4 +1,4 @@
-//! ENVELOPE and BODYSTRUCTURE of the ugly mails in `tests/golden/*.eml`, in `*.imap` beside them. `BLESS=1` rewrites
+//! ENVELOPE, BODYSTRUCTURE and first words of the ugly mails in `tests/golden/*.eml`, in `*.imap` beside them. `BLESS=1` rewrites
 //! those; the difference is to be reviewed.
 
 use gatepost::{
@@ -45,7 +45,7 @@ fn show(mail: &[u8]) -> Vec<u8> {
     let summary = Summary::read(&made).expect("just made");
     well_formed(summary.envelope);
     well_formed(summary.structure);
-    [b"ENVELOPE ", summary.envelope, b"\nBODYSTRUCTURE ", summary.structure, b"\n"].concat()
+    [b"ENVELOPE ", summary.envelope, b"\nBODYSTRUCTURE ", summary.structure, b"\nPREVIEW ", summary.preview, b"\n"].concat()
 }
 
 /// Strings and parentheses in order: a client reads the rest of its session by them.

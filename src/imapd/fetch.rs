@@ -118,6 +118,9 @@ impl Work {
         let keywords = self.folder.keywords();
         let mut shown = Shown::new(&keywords, &self.recent);
         let mut output = Output::default();
+        let expected: u64 =
+            if self.plan.needs == Needs::Message { metas.iter().flatten().map(|m| m.size + 128).sum() } else { 512 * uids.len() as u64 };
+        output.text.reserve(expected.min(plan::BYTES) as usize);
         for (i, ((seq, uid), meta)) in messages.iter().zip(metas).enumerate() {
             if self.plan.is_enough(output.text.len(), batch.read) || summaries.as_ref().is_some_and(|s| i >= s.len()) {
                 batch.taken = i;

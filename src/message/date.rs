@@ -29,7 +29,20 @@ impl DateTime {
     /// `17-Jul-1996 02:44:25 -0700`, the day padded with a space: IMAP's date-time without its quotes.
     pub fn imap(self) -> String {
         let c = Civil::of(self);
-        format!("{:2}-{}-{:04} {:02}:{:02}:{:02} {}", c.day, c.month_name(), c.year, c.hour, c.minute, c.second, c.zone)
+        // By hand: a list of a large folder is mostly dates.
+        let mut out = String::with_capacity(26);
+        digits(&mut out, c.day, if c.day < 10 { " " } else { "" }, 1);
+        out.push('-');
+        out.push_str(c.month_name());
+        digits(&mut out, c.year, "-", 4);
+        digits(&mut out, c.hour, " ", 2);
+        digits(&mut out, c.minute, ":", 2);
+        digits(&mut out, c.second, ":", 2);
+        out.push_str(if c.zone.0 < 0 { " -" } else { " +" });
+        let zone = i64::from(c.zone.0.unsigned_abs());
+        digits(&mut out, zone / 60, "", 2);
+        digits(&mut out, zone % 60, "", 2);
+        out
     }
     /// `Wed, 17 Jul 1996 02:44:25 -0700`.
     pub fn rfc5322(self) -> String {
@@ -131,6 +144,18 @@ const ZONES: &[(&str, i16)] = &[
 ];
 
 struct Zone(i16);
+
+/// What stands before it, and a number (0 to 9999) with no fewer digits than `width`.
+fn digits(out: &mut String, n: i64, before: &str, width: u32) {
+    out.push_str(before);
+    let mut unit = 1000;
+    while unit > 0 {
+        if n >= unit || unit < 10i64.pow(width) {
+            out.push(char::from(b'0' + (n / unit % 10) as u8));
+        }
+        unit /= 10;
+    }
+}
 
 impl fmt::Display for Zone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -399,6 +424,16 @@ mod tests {
             for cut in 0..text.len() {
                 let _ = parse(&text.as_bytes()[..cut]);
             }
+        }
+    }
+
+    #[test]
+    fn imap_dates_are_written() {
+        let zones = [(0, 0), (837_596_665, -420), (-1, 330), (253_402_300_799, 0), (i64::MAX, 90), (-62_167_219_200, 0), (i64::MIN, -60)];
+        for (unix, zone) in zones.into_iter().chain((0..2000).map(|n| (n * 86_399 * 17, (n % 100) as i16 - 50))) {
+            let c = Civil::of(DateTime { unix, zone });
+            let expect = format!("{:2}-{}-{:04} {:02}:{:02}:{:02} {}", c.day, c.month_name(), c.year, c.hour, c.minute, c.second, c.zone);
+            assert_eq!(DateTime { unix, zone }.imap(), expect);
         }
     }
 

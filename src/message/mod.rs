@@ -16,6 +16,7 @@ pub mod decode;
 pub mod dsn;
 pub mod header;
 pub mod mime;
+pub mod preview;
 pub mod search;
 
 mod content;

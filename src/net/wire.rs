@@ -234,6 +234,11 @@ impl Wire {
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Ended> {
         let mut rest = bytes;
         while !rest.is_empty() {
+            if self.output.is_empty() && rest.len() >= OUTPUT_MAX {
+                let sent = self.send(rest).await?;
+                rest = rest.get(sent..).unwrap_or_default();
+                continue;
+            }
             let (now, later) = rest.split_at(rest.len().min(OUTPUT_MAX.saturating_sub(self.output.len())));
             self.output.extend_from_slice(now);
             rest = later;
@@ -242,6 +247,21 @@ impl Wire {
             }
         }
         Ok(())
+    }
+    /// Hands over some of what would fill the output buffer anyway.
+    async fn send(&mut self, bytes: &[u8]) -> Result<usize, Ended> {
+        self.take_turn().await;
+        let patience = self.patience;
+        let mut timer = None;
+        poll_fn(|cx| match self.stream.poll_write(cx, bytes) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(Ended::Closed)),
+            Poll::Ready(sent) => {
+                self.unflushed = true;
+                Poll::Ready(sent.map_err(Ended::from))
+            }
+            Poll::Pending => Pin::new(timer.get_or_insert_with(|| Timer::after(patience))).poll(cx).map(|_| Err(Ended::Timeout)),
+        })
+        .await
     }
     pub async fn flush(&mut self) -> Result<(), Ended> {
         self.push(true).await

@@ -84,6 +84,25 @@ fn a_slow_reader_is_left_after_the_deadline() {
 }
 
 #[test]
+fn what_is_written_comes_in_order_whatever_its_length() {
+    let (mut wire, mut peer) = pair();
+    let piece = |n: usize| vec![n as u8; [1, OUTPUT_MAX - 1, 0, OUTPUT_MAX, 17, 300_000, OUTPUT_MAX + 1][n % 7]];
+    let writer = async {
+        for n in 0..70 {
+            wire.write(&piece(n)).await.unwrap();
+        }
+        wire.flush().await.unwrap();
+        drop(wire);
+    };
+    let reader = async {
+        let mut all = Vec::new();
+        peer.read_to_end(&mut all).await.unwrap();
+        assert!(all == (0..70).flat_map(piece).collect::<Vec<_>>());
+    };
+    smol::block_on(zip(writer, reader));
+}
+
+#[test]
 fn draining_waits_for_the_rest_of_what_began() {
     smol::block_on(async {
         let drain = Drain::new();

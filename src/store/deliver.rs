@@ -161,7 +161,7 @@ impl Store {
         if let Some(folder) = &before {
             lock(&folder.under_way).insert(message.base.as_bytes().into());
         }
-        let done = put(&to).and_then(|()| disk::sync_dir(&new).inspect_err(|_| drop(disk::remove_file(&to))));
+        let done = put(&to).and_then(|()| self.together.sync(&new, || disk::sync_dir(&new)).inspect_err(|_| drop(disk::remove_file(&to))));
         if done.is_ok() {
             // Before anybody is told: who hears of it asks for it.
             let make = || self.summary_record(message.base.as_bytes(), message.prefix, message.draft);

@@ -290,7 +290,8 @@ impl Folder {
         let name_now = || lock(&self.state).file(uid.0);
         for attempt in 0..3 {
             let Some((is_new, name)) = name_now() else { return Ok(None) };
-            match disk::read_bounded(&scan::path(&self.dir(), is_new, &name), READ_MAX) {
+            let path = scan::path(&self.dir(), is_new, &name);
+            match file::sizes(&name).0.map_or_else(|| disk::read_bounded(&path, READ_MAX), |size| disk::read_expected(&path, size, READ_MAX)) {
                 Ok(bytes) => return Ok(Some((bytes, name))),
                 Err(e) if !e.is_not_found() => return Err(e.into()),
                 Err(_) => {

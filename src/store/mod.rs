@@ -49,6 +49,7 @@ mod sweep;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod together;
 mod transfer;
 mod uidlist;
 mod watch;
@@ -218,6 +219,7 @@ pub struct Store {
     /// Homes with limits in which other programs were seen, by `Maildir/`; bounded.
     touched: Mutex<HashSet<Arc<Path>>>,
     notices: Arc<Notices>,
+    together: together::Together,
     _locks: dotlock::Token,
 }
 
@@ -246,6 +248,7 @@ impl Store {
             tree: AtomicBool::new(false),
             touched: Mutex::default(),
             notices: Arc::default(),
+            together: together::Together::default(),
             _locks: dotlock::Token::new(root),
         }))
     }

@@ -1,5 +1,9 @@
 //! What clients list, worked out once per message and in the form in which it goes over the wire: ENVELOPE,
-//! BODYSTRUCTURE (RFC 3501 §7.4.2) and the header fields that mail programs ask for when they show a folder.
+//! BODYSTRUCTURE (RFC 3501 §7.4.2), the first words of the text (RFC 8970), and the header fields that mail programs ask
+//! for when they show a folder.
+//!
+//! The form: its version, whether the fields are complete, the lengths of ENVELOPE and BODYSTRUCTURE (four bytes each,
+//! little endian) and of the first words (two), then these three and the fields.
 //!
 //! The store keeps these bytes beside its index and cannot read them. An old or damaged summary is no error: it is
 //! made anew from the message.
@@ -8,11 +12,11 @@ mod envelope;
 mod structure;
 
 use super::body::replace_nul;
-use crate::message::{header, mime::Structure};
+use crate::message::{header, mime::Structure, preview::preview};
 use std::borrow::Cow;
 
 /// Raised when the form changes: summaries of other versions are made anew.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Header fields of more bytes than this are not kept; FETCH then reads the message.
 const FIELDS_MAX: usize = 16 * 1024;
 
@@ -75,13 +79,16 @@ pub fn make(message: &[u8]) -> Vec<u8> {
             fields.extend_from_slice(field.raw());
         }
     }
+    let words = preview(message, &structure);
     let complete = fields.len() <= FIELDS_MAX;
     let mut out = vec![VERSION, u8::from(complete)];
     for part in [&envelope, &body] {
         out.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes());
     }
+    out.extend_from_slice(&u16::try_from(words.len()).unwrap_or(0).to_le_bytes());
     out.extend_from_slice(&envelope);
     out.extend_from_slice(&body);
+    out.extend_from_slice(words.as_bytes());
     if complete {
         out.extend_from_slice(&fields);
     }
@@ -100,6 +107,8 @@ pub(super) fn body(message: &[u8], structure: &Structure) -> Vec<u8> {
 pub struct Summary<'a> {
     pub envelope: &'a [u8],
     pub structure: &'a [u8],
+    /// The first words of the text in UTF-8, at most 200 characters.
+    pub preview: &'a [u8],
     /// The fields of [`has_field`] as they stand in the message, if they were not too long.
     pub fields: Option<&'a [u8]>,
 }
@@ -110,9 +119,11 @@ impl<'a> Summary<'a> {
         let (&[VERSION, complete], rest) = bytes.split_first_chunk()? else { return None };
         let (envelope, rest) = rest.split_first_chunk()?;
         let (structure, rest) = rest.split_first_chunk()?;
+        let (preview, rest) = rest.split_first_chunk()?;
         let (envelope, rest) = rest.split_at_checked(u32::from_le_bytes(*envelope) as usize)?;
-        let (structure, fields) = rest.split_at_checked(u32::from_le_bytes(*structure) as usize)?;
-        Some(Self { envelope, structure, fields: (complete == 1).then_some(fields) })
+        let (structure, rest) = rest.split_at_checked(u32::from_le_bytes(*structure) as usize)?;
+        let (preview, fields) = rest.split_at_checked(u16::from_le_bytes(*preview).into())?;
+        Some(Self { envelope, structure, preview, fields: (complete == 1).then_some(fields) })
     }
 }
 
@@ -128,6 +139,7 @@ mod tests {
         assert_eq!(read.fields, Some(&b"Subject: a\r\n b\r\nTO: c@d\r\n"[..]));
         assert!(read.envelope.starts_with(b"(NIL \"a b\" NIL"));
         assert!(read.structure.starts_with(b"(\"text\" \"plain\""));
+        assert_eq!(read.preview, b"body");
         for cut in 0..10.min(made.len()) {
             assert_eq!(Summary::read(&made[..cut]), None);
         }

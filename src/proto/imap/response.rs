@@ -11,12 +11,15 @@ pub fn string(out: &mut Vec<u8>, text: &[u8]) {
     // 8-bit bytes are not allowed in quoted strings of IMAP4rev1. Long ones are read more easily as literals.
     if text.len() <= 1024 && text.iter().all(|&b| matches!(b, 1..=0x7f) && !matches!(b, b'\r' | b'\n')) {
         out.push(b'"');
-        for &b in text {
-            if matches!(b, b'"' | b'\\') {
-                out.push(b'\\');
-            }
-            out.push(b);
+        let mut rest = text;
+        while let Some((plain, escaped)) = memchr::memchr2(b'"', b'\\', rest).and_then(|at| rest.split_at_checked(at)) {
+            out.extend_from_slice(plain);
+            out.push(b'\\');
+            let (special, behind) = escaped.split_at(1);
+            out.extend_from_slice(special);
+            rest = behind;
         }
+        out.extend_from_slice(rest);
         out.push(b'"');
         return;
     }
