@@ -5,10 +5,14 @@
 //! ([`fault`]) and look at what a crash leaves behind.
 
 use std::{
+    ffi::{OsStr, OsString},
     fmt,
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -256,10 +260,16 @@ pub struct Stat {
     pub is_dir: bool,
 }
 
+/// Times without fractions, as some file systems have them.
+#[cfg(test)]
+pub(crate) static WHOLE_SECONDS: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
 /// Follows symbolic links.
 pub fn stat(path: &Path) -> Result<Stat> {
     let m = fs::metadata(path).map_err(|e| Error::new("stat", path, e))?;
     let ns = |seconds: i64, ns| seconds.saturating_mul(1_000_000_000).saturating_add(ns);
+    #[cfg(test)]
+    let ns = |seconds, n| if WHOLE_SECONDS.load(std::sync::atomic::Ordering::Relaxed) { ns(seconds, 0) } else { ns(seconds, n) };
     let (mtime, ctime) = (ns(m.mtime(), m.mtime_nsec()), ns(m.ctime(), m.ctime_nsec()));
     Ok(Stat { dev: m.dev(), ino: m.ino(), size: m.size(), mtime, ctime, is_dir: m.is_dir() })
 }
@@ -293,18 +303,38 @@ pub fn is_real_dir(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|m| m.is_dir())
 }
 
-/// The names of files and directories in a directory, in no order, without `.` and `..`; and whether each is a directory.
-/// Links count as what they lead to. What would block who reads it (pipes, devices) is left out, and so are links to nothing.
-pub fn list(dir: &Path) -> Result<Vec<(std::ffi::OsString, bool)>> {
-    let entries = fs::read_dir(dir).map_err(|e| Error::new("read directory", dir, e))?;
-    let mut out = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(|e| Error::new("read directory", dir, e))?;
-        let kind = entry.file_type().and_then(|t| if t.is_symlink() { fs::metadata(entry.path()).map(|m| m.file_type()) } else { Ok(t) });
-        if let Some(kind) = kind.ok().filter(|k| k.is_file() || k.is_dir()) {
-            out.push((entry.file_name(), kind.is_dir()));
+/// Hands on the names of files and directories in a directory, in no order, without `.` and `..`; and whether each is a
+/// directory. Links count as what they lead to. What would block who reads it (pipes, devices) is left out, and so are
+/// links to nothing.
+pub fn each_entry(dir: &Path, mut each: impl FnMut(&OsStr, bool)) -> Result<()> {
+    use nix::{dir::Type, fcntl::OFlag, sys::stat::Mode};
+    let failed = |e: nix::Error| Error::new("read directory", dir, e.into());
+    let mut entries = nix::dir::Dir::open(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).map_err(failed)?;
+    for entry in entries.iter() {
+        let entry = entry.map_err(failed)?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name == "." || name == ".." {
+            continue;
         }
+        let is_dir = match entry.file_type() {
+            Some(Type::File) => false,
+            Some(Type::Directory) => true,
+            // A link, or a file system that does not say.
+            Some(Type::Symlink) | None => match fs::metadata(dir.join(name)) {
+                Ok(m) if m.is_file() || m.is_dir() => m.is_dir(),
+                _ => continue,
+            },
+            Some(_) => continue,
+        };
+        each(name, is_dir);
     }
+    Ok(())
+}
+
+/// All that [`each_entry`] finds.
+pub fn list(dir: &Path) -> Result<Vec<(OsString, bool)>> {
+    let mut out = Vec::new();
+    each_entry(dir, |name, is_dir| out.push((name.to_owned(), is_dir)))?;
     Ok(out)
 }
 

@@ -20,6 +20,7 @@ mod events;
 mod file;
 mod flags;
 mod folder;
+mod found;
 mod home;
 mod keywords;
 mod layout;
@@ -30,6 +31,8 @@ mod notice;
 #[cfg(test)]
 mod notice_tests;
 mod packed;
+#[cfg(test)]
+mod race_tests;
 mod scan;
 #[cfg(test)]
 mod scratch;

@@ -8,11 +8,12 @@ use super::{
     dotlock::Dotlock,
     enter::arrival,
     events, file,
+    found::{Found, Names},
     keywords::{self, High},
     ledger::{self, Ledger, Records},
     lock,
     modseq::Lease,
-    scan::{self, Found, Names, Scan, Scope},
+    scan::{self, Scan, Scope},
     state::{Message, State},
     watch::Watch,
 };
@@ -34,6 +35,10 @@ pub(super) struct Disk {
     pub resume: Option<Resume>,
     /// When `tmp/` was last swept.
     pub swept: i64,
+    /// On a file system to which other machines write, by clocks of their own.
+    pub shared: bool,
+    /// There are files that the last look left for the next.
+    pub unfinished: bool,
 }
 
 pub(super) struct Resume {
@@ -48,8 +53,8 @@ impl Disk {
     pub(super) fn changed_by_us(&mut self, dir: &Path, before: (i64, i64)) {
         if let Ok(after) = scan::times(dir) {
             let clock = disk::clock();
-            self.new.changed_by_us(before.0, after.0, clock);
-            self.cur.changed_by_us(before.1, after.1, clock);
+            self.new.changed_by_us(before.0, after.0, clock, self.shared);
+            self.cur.changed_by_us(before.1, after.1, clock, self.shared);
         }
     }
 }
@@ -68,6 +73,10 @@ pub(super) const STEP: usize = 4096;
 /// So many sizes and dates that had to be looked up in files are worth a list written anew.
 const LEARNED: usize = 64;
 const TRIES: u32 = 5;
+/// Readings of which each has to miss a file, when it may have been renamed while we read.
+const READINGS: u32 = 3;
+/// Time that is spent on looking into new files before the sessions get their turn.
+const PATIENCE_NS: i64 = 300_000_000;
 
 impl Folder {
     /// With the disk lock held. `force`: read the directories whatever their times.
@@ -90,18 +99,13 @@ impl Folder {
     }
 
     pub(super) fn take_in_all(&self, d: &mut Disk, dir: &Path, scope: Scope, mut records: Records, held: Option<&Dotlock>) -> Result<()> {
-        let (scan, mut diff, own) = self.look(d, dir, scope, &mut records, held)?;
+        let (scan, diff, own) = self.look(d, dir, scope, &mut records, held)?;
         let read = d.keywords.refresh(dir)?;
         let high = read.map(|r| {
             keywords::merge(&mut lock_state(self).keywords, r.names);
             r.high
         });
         let mut settled = true;
-        if !scan.stable && !diff.missing.is_empty() {
-            // Somebody renames faster than we read: believe nothing yet.
-            diff.missing.clear();
-            settled = false;
-        }
         let floor = lock_state(self).next;
         let mut found = Vec::with_capacity(diff.unknown.len());
         let mut fresh = Vec::new();
@@ -115,7 +119,14 @@ impl Folder {
         fresh.sort_by_cached_key(|(f, _)| (file::time(&f.name), f.name.clone()));
         found.append(&mut fresh);
         let mut arrivals = Vec::with_capacity(found.len());
+        // Sessions of an open folder do not wait for all; those with a number must come in at once, or they lose it.
+        let until = if d.loaded && held.is_none() { disk::clock().saturating_add(PATIENCE_NS) } else { i64::MAX };
+        d.unfinished = false;
         for (f, known) in found {
+            if known.is_none() && disk::clock() > until && !arrivals.is_empty() {
+                (d.unfinished, settled) = (true, false);
+                break;
+            }
             match arrival(dir, f, known, high.as_ref()) {
                 Some(a) => arrivals.push(a),
                 None => settled = false,
@@ -132,9 +143,9 @@ impl Folder {
             self.write_learned(d, dir, own.as_ref().or(held));
         }
         if settled {
-            d.new.scanned(scan.new_time, scan.clock);
+            d.new.scanned(scan.new_time, scan.clock, d.shared);
             if scan.scope == Scope::All {
-                d.cur.scanned(scan.cur_time, scan.clock);
+                d.cur.scanned(scan.cur_time, scan.clock, d.shared);
             }
         } else {
             d.new.forget();
@@ -154,20 +165,29 @@ impl Folder {
     ) -> Result<(Scan, Diff, Option<Dotlock>)> {
         let mut own = None;
         let mut checked = held.is_some();
-        let mut tries = 0;
+        let (mut tries, mut readings) = (0, 0);
+        let mut missed: Vec<u32> = Vec::new();
         loop {
             tries += 1;
             let mut scan = scan::scan(dir, scope).map_err(|e| self.gone_or(e))?;
             if scan::part_twins(dir, &scan, self.host()) && tries < TRIES {
                 continue;
             }
-            let diff = self.compare(std::mem::take(&mut scan.names), scope);
+            let mut diff = self.compare(std::mem::take(&mut scan.names), scope);
             if scope == Scope::New && (diff.twin || !diff.missing.is_empty()) {
                 scope = Scope::All;
                 continue;
             }
-            if !diff.missing.is_empty() && !scan.stable && tries < TRIES {
-                continue;
+            if !scan.is_sure(d.shared) {
+                // Each rename can hide a file from one reading.
+                if readings > 0 {
+                    diff.missing.retain(|uid| missed.binary_search(uid).is_ok());
+                }
+                readings += 1;
+                if !diff.missing.is_empty() && readings < READINGS {
+                    missed = diff.missing;
+                    continue;
+                }
             }
             if !checked && (!diff.unknown.is_empty() || d.ledger.must_write()) {
                 checked = true;
@@ -217,7 +237,7 @@ impl Folder {
             (Scope::New, false) => {}
             _ => match found.take(file::base(name)) {
                 None => diff.missing.push(m.uid()),
-                Some(f) if *f.name != *name || f.is_new != m.is_new() => diff.renamed.push((m.uid(), f)),
+                Some(f) if *f.name != *name || f.is_new != m.is_new() => diff.renamed.push((m.uid(), f.to_found())),
                 Some(_) => {}
             },
         });
