@@ -113,3 +113,61 @@ pub(super) fn part_twins(dir: &Path, scan: &Scan, host: &str) -> bool {
     }
     done
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::scratch, *};
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    fn twins(names: [&[u8]; 2]) -> Scan {
+        let [first, second] = names.map(|name| Found { name: name.into(), is_new: false });
+        Scan { twins: vec![(first, second)], ..Scan::default() }
+    }
+    fn files(dir: &Path) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(dir.join("cur")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn one_file_loses_a_name_and_two_files_get_one_each() {
+        let dir = scratch::Dir::new("twins");
+        let dir = dir.path();
+        std::fs::create_dir(dir.join("cur")).unwrap();
+        let scan = twins([b"1.a.b:2,", b"1.a.b:2,S"]);
+        std::fs::write(path(dir, false, b"1.a.b:2,"), "x").unwrap();
+        std::fs::hard_link(path(dir, false, b"1.a.b:2,"), path(dir, false, b"1.a.b:2,S")).unwrap();
+        assert!(part_twins(dir, &scan, "host"));
+        assert_eq!(files(dir), ["1.a.b:2,S"]);
+        assert!(part_twins(dir, &scan, "host"), "it was moved, so look again");
+        std::fs::write(path(dir, false, b"1.a.b:2,"), "y").unwrap();
+        assert!(part_twins(dir, &scan, "host"));
+        assert_eq!(files(dir).len(), 2);
+        assert_eq!(std::fs::read(path(dir, false, b"1.a.b:2,S")).unwrap(), b"x");
+    }
+
+    /// Both names may be seen of a file that has one.
+    #[test]
+    fn a_file_renamed_to_and_fro_is_never_lost() {
+        let dir = scratch::Dir::new("to-and-fro");
+        let dir = dir.path();
+        std::fs::create_dir(dir.join("cur")).unwrap();
+        let (a, b) = (path(dir, false, b"1.a.b:2,"), path(dir, false, b"1.a.b:2,S"));
+        std::fs::write(&a, "x").unwrap();
+        let scan = twins([b"1.a.b:2,", b"1.a.b:2,S"]);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                for _ in 0..30_000 {
+                    let _ = std::fs::rename(&a, &b);
+                    let _ = std::fs::rename(&b, &a);
+                }
+                stop.store(true, Ordering::SeqCst);
+            });
+            while !stop.load(Ordering::SeqCst) {
+                part_twins(dir, &scan, "host");
+            }
+        });
+        assert_eq!(files(dir).len(), 1);
+    }
+}
