@@ -12,7 +12,7 @@ use crate::{
     dns::{self, Dns},
     imapd,
     journal::Line,
-    mta::{Mta, sign},
+    mta::{Mta, Quotas, sign},
     net::{Drain, listen, tls::Acceptor},
     os::{
         self,
@@ -78,6 +78,7 @@ impl Rooms {
         let spool = Arc::new(Spool::open(&config.state.join("spool")).map_err(|e| e.to_string())?);
         let dns = Dns::new(&config.dns)?;
         let config = Arc::new(Live::new(config));
+        store.set_quotas(Quotas::new(secrets.accounts.clone(), config.clone()));
         let mta = Mta::new(config.clone(), secrets.accounts.clone(), store.clone(), spool, dns);
         let (keys, problems) = sign::Keys::load(&config.get().state.join("keys"));
         warn(&problems);

@@ -194,6 +194,11 @@ pub fn append(path: &Path, mode: u32) -> Result<File> {
     at("open for appending", path, || OpenOptions::new().append(true).read(true).create(true).mode(mode).open(path))
 }
 
+/// Appends to a file that is there, in one write, so that writers side by side do not mix.
+pub fn append_line(path: &Path, line: &[u8]) -> Result<()> {
+    at("append to", path, || OpenOptions::new().append(true).open(path)?.write_all(line))
+}
+
 pub fn write_all(file: &mut File, path: &Path, bytes: &[u8]) -> Result<()> {
     at("write", path, || file.write_all(bytes))
 }
@@ -510,37 +515,58 @@ pub fn unique() -> u64 {
     t.rotate_left(20) ^ (u64::from(std::process::id()) << 40) ^ N.fetch_add(1, Ordering::Relaxed)
 }
 
-/// An exclusive lock on a file, flock(2), which NFS clients turn into a lock on the server.
-/// Blocking; released on drop.
+/// A lock on a file, flock(2), which NFS clients turn into a lock on the server. Between threads of one process it
+/// holds as well. Blocking; released on drop.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "held for its lock")] nix::fcntl::Flock<File>);
+pub struct Lock(nix::fcntl::Flock<File>);
 
 impl Lock {
     pub fn exclusive(path: &Path) -> Result<Self> {
-        let f = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(|e| Error::new("open lock", path, e))?;
-        nix::fcntl::Flock::lock(f, nix::fcntl::FlockArg::LockExclusive).map(Self).map_err(|(_, e)| Error::new("lock", path, e.into()))
+        Self::wait(path, nix::fcntl::FlockArg::LockExclusive)
+    }
+    /// Beside others that hold it shared.
+    pub fn shared(path: &Path) -> Result<Self> {
+        Self::wait(path, nix::fcntl::FlockArg::LockShared)
     }
     /// `None` when somebody else holds it.
     pub fn try_exclusive(path: &Path) -> Result<Option<Self>> {
-        let f = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(|e| Error::new("open lock", path, e))?;
-        match nix::fcntl::Flock::lock(f, nix::fcntl::FlockArg::LockExclusiveNonblock) {
+        match nix::fcntl::Flock::lock(Self::file(path)?, nix::fcntl::FlockArg::LockExclusiveNonblock) {
             Ok(l) => Ok(Some(Self(l))),
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
             Err((_, e)) => Err(Error::new("lock", path, e.into())),
         }
+    }
+    fn wait(path: &Path, how: nix::fcntl::FlockArg) -> Result<Self> {
+        let mut file = Self::file(path)?;
+        loop {
+            match nix::fcntl::Flock::lock(file, how) {
+                Ok(l) => return Ok(Self(l)),
+                Err((again, nix::errno::Errno::EINTR)) => file = again,
+                Err((_, e)) => return Err(Error::new("lock", path, e.into())),
+            }
+        }
+    }
+    fn file(path: &Path) -> Result<File> {
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).read(true).write(true).mode(0o600).open(path).map_err(|e| Error::new("open lock", path, e))
+    }
+    /// The first `max` bytes of the locked file.
+    pub fn read(&self, path: &Path, max: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; max];
+        let mut n = 0;
+        while n < max {
+            match self.0.read_at(&mut bytes[n..], n as u64) {
+                Ok(0) => break,
+                Ok(more) => n += more,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(Error::new("read", path, e)),
+            }
+        }
+        bytes.truncate(n);
+        Ok(bytes)
+    }
+    /// Writes at the beginning of the locked file, in place: a crash may leave any part of it.
+    pub fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        at("write", path, || self.0.write_all_at(bytes, 0))
     }
 }

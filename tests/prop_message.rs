@@ -177,7 +177,7 @@ proptest! {
     #[test]
     fn notices_come_back(subject in "\\PC{0,80}", text in "(\\PC{0,90}\n){0,4}") {
         let address = Address { local: "a".to_owned(), domain: "b.example".to_owned() };
-        let notice = Notice { from: ("N", &address), to: &address, subject: &subject, date: 0, message_id: "1@b.example", text: &text };
+        let notice = Notice { from: ("N", &address), to: &address, subject: &subject, date: 0, message_id: "1@b.example", answer: false, text: &text };
         let bytes = notice.build();
         for line in bytes.split_inclusive(|b| *b == b'\n') {
             prop_assert!(line.ends_with(b"\r\n") && line.len() <= 1000);

@@ -9,6 +9,7 @@
 mod aliases;
 mod book;
 pub(crate) mod edit;
+pub(crate) mod quota;
 mod remember;
 pub(crate) mod scheme;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use crate::{
     message::Address,
 };
 use book::Book;
+pub use quota::Quota;
 use smol::lock::Semaphore;
 use std::{
     net::IpAddr,
@@ -32,6 +34,13 @@ use throttle::{Net, Throttle};
 /// An account's name: its full address in lower case, `alice@example.org`. The home is `mail/DOMAIN/LOCALPART`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct AccountId(pub Arc<str>);
+
+/// So that a map can be asked by name. Equality and order are those of the text.
+impl std::borrow::Borrow<str> for AccountId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
 
 impl std::fmt::Display for AccountId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -83,6 +92,8 @@ struct Rules {
     book: Book,
     limit: u32,
     exempt: Vec<(IpAddr, u8)>,
+    /// Of everybody whose line says nothing else.
+    quota: crate::config::Quota,
 }
 
 /// One login on its way.
@@ -223,15 +234,16 @@ impl Accounts {
         self.live.get().book.users.keys().cloned().collect()
     }
 
-    /// Bytes that an account may keep; `None`: no limit, or no such account.
-    pub fn quota(&self, account: &AccountId) -> Option<u64> {
-        self.live.get().book.users.get(account).and_then(|u| u.quota)
+    /// What an account may keep. Nothing is limited where there is no such account.
+    pub fn quota(&self, account: &str) -> Quota {
+        let rules = self.live.get();
+        rules.book.users.get(account).map(|u| u.quota.or(&rules.quota)).unwrap_or_default()
     }
 }
 
 impl Rules {
     fn new(config: &Config, book: Book) -> Self {
-        Self { book, limit: config.limits.login_failures, exempt: config.limits.exempt.clone() }
+        Self { book, limit: config.limits.login_failures, exempt: config.limits.exempt.clone(), quota: config.quota.clone() }
     }
 }
 

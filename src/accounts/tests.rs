@@ -58,8 +58,24 @@ fn logs_in_with_the_right_password_only() {
             assert_eq!(smol::block_on(accounts.login(name, password, None, now)), want, "{name} {password}");
         }
     }
-    assert_eq!(accounts.quota(&id("alice@example.org")), Some(1 << 20));
     assert_eq!(accounts.list().len(), 3);
+}
+
+#[test]
+fn a_users_own_quota_goes_before_everybodys() {
+    const USERS: &str = "alice:!:quota=1M\nbob:!\ncarol:!:quota=0,0\ndave:!:quota=,5\n";
+    let folder = Folder::new(USERS, "");
+    let (accounts, _) = Accounts::load(&folder.config(&format!("{ONE}\n[quota]\nstorage = \"1G\"\nmessages = 100"))).unwrap();
+    let quota = |name: &str| {
+        let q = accounts.quota(&format!("{name}@example.org"));
+        (q.storage, q.messages)
+    };
+    assert_eq!(
+        [quota("alice"), quota("bob"), quota("carol"), quota("dave"), quota("eve")],
+        [(1 << 20, 100), (1 << 30, 100), (0, 0), (1 << 30, 5), (0, 0)]
+    );
+    assert!(accounts.reload(&folder.config(ONE)).is_ok());
+    assert_eq!([quota("alice"), quota("bob")], [(1 << 20, 0), (0, 0)]);
 }
 
 /// Accounts, then external addresses, then the detail.

@@ -1,10 +1,14 @@
-//! The `users` file: `alice@example.org:{SCHEME}hash:quota=2G`, one line each.
+//! The `users` file: `alice@example.org:{SCHEME}hash:quota=2G,10000`, one line each.
 //!
 //! Lenient as Dovecot's passwd-file, so that one can be taken over: empty fields for uid, gid, home and shell,
 //! `userdb_quota_rule=*:storage=2G`.
 
-use super::{AccountId, scheme::Stored};
-use crate::config::{Problem, parse_size};
+use super::{
+    AccountId,
+    quota::{Own, Reader},
+    scheme::Stored,
+};
+use crate::config::Problem;
 use crate::message::Address;
 use std::{collections::BTreeMap, path::Path};
 
@@ -12,8 +16,7 @@ use std::{collections::BTreeMap, path::Path};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct User {
     pub(crate) stored: Stored,
-    /// Bytes; `None`: no limit.
-    pub(crate) quota: Option<u64>,
+    pub(crate) quota: Own,
     pub(crate) line: usize,
 }
 
@@ -81,45 +84,42 @@ pub(crate) fn account(name: &str, domains: &[String]) -> Result<AccountId, Strin
 }
 
 /// The fields after the password.
-fn extra(fields: &str, warn: &mut dyn FnMut(String)) -> Result<Option<u64>, String> {
-    let mut quota = None;
-    let mut rule = false;
+fn extra(fields: &str, warn: &mut dyn FnMut(String)) -> Result<Own, String> {
+    let mut quota = Reader::default();
     let mut ignored = false;
     for field in fields.split([':', ' ', '\t']).filter(|f| !f.is_empty()) {
-        let Some((key, value)) = field.split_once('=') else {
-            ignored = true;
-            continue;
-        };
-        // Dovecot's `quota_rule=*:storage=2G` is two of our fields.
-        let size = match key {
-            "quota" | "userdb_quota_storage_size" | "quota_storage_size" => value,
-            "userdb_quota_rule" | "quota_rule" if value == "*" => {
-                rule = true;
-                continue;
-            }
-            "storage" if rule => value,
-            _ => return Err(format!("{key} is not a field: there is quota=2G")),
-        };
-        if quota.is_some() {
-            return Err("the quota is given twice".into());
+        match field.split_once('=') {
+            None => ignored |= !quota.word(field),
+            Some((key, value)) if quota.field(key, value)? => {}
+            Some((key, _)) => return Err(format!("{key} is not a field: there is quota=2G,10000")),
         }
-        quota = Some(parse_size(size).filter(|n| *n > 0).ok_or_else(|| format!("quota={value} is not a size: write quota=2G"))?);
     }
     if ignored {
         warn("fields after the password are ignored: gatepost keeps all mail under its own user and folder".into());
     }
-    Ok(quota)
+    if quota.folder_rules {
+        warn("quota rules of single folders are ignored: all folders count alike".into());
+    }
+    Ok(quota.end())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{accounts::Quota, config};
     use proptest::prelude::*;
 
     fn read(text: &str, domains: &[&str]) -> (Vec<String>, Vec<String>) {
         let domains: Vec<String> = domains.iter().map(|d| (*d).to_owned()).collect();
         let (users, problems) = parse(text, Path::new("users"), &domains);
-        (users.iter().map(|(id, u)| format!("{id} {} {:?}", u.stored.name(), u.quota)).collect(), problems.iter().map(ToString::to_string).collect())
+        let quota = |u: &User| {
+            let [none, some] = [0, 7].map(|n| u.quota.or(&config::Quota { storage: n, messages: n as u32, ..config::Quota::default() }));
+            match (none, some) {
+                (Quota { storage: 0, messages: 0 }, Quota { storage: 7, messages: 7 }) => "None".to_owned(),
+                (_, q) => format!("{} {}", q.storage, q.messages),
+            }
+        };
+        (users.iter().map(|(id, u)| format!("{id} {} {}", u.stored.name(), quota(u))).collect(), problems.iter().map(ToString::to_string).collect())
     }
 
     #[test]
@@ -127,11 +127,11 @@ mod tests {
         const CASES: &[(&str, &str)] = &[
             ("alice@example.org:{CRYPT}!", "users:1: alice@example.org: is not a crypt(3) hash: it would begin with $y$, $6$, $5$ or $2y$"),
             ("alice@example.org:!", "alice@example.org locked None"),
-            ("Alice@EXAMPLE.org:*:quota=2G\r\n", "alice@example.org locked Some(2147483648)"),
+            ("Alice@EXAMPLE.org:*:quota=2G\r\n", "alice@example.org locked 2147483648 7"),
             ("# comment\n\n  # another\n alice :!", "alice@example.org locked None"),
             ("alice:!::::::", "alice@example.org locked None"),
-            ("alice:!::::::userdb_quota_rule=*:storage=1M", "alice@example.org locked Some(1048576)"),
-            ("alice:!::::::userdb_quota_storage_size=1M", "alice@example.org locked Some(1048576)"),
+            ("alice:!::::::userdb_quota_rule=*:storage=1M", "alice@example.org locked 1048576 7"),
+            ("alice:!::::::userdb_quota_storage_size=1M", "alice@example.org locked 1048576 7"),
             (
                 "alice:!:1000:1000::/home/alice::",
                 "alice@example.org locked None|users:1: warning: fields after the password are ignored: gatepost keeps all mail under its own user and folder",
@@ -141,8 +141,21 @@ mod tests {
             ("alice@example.com:!", "users:1: alice@example.com: example.com is not one of domains: add it there, or remove this line"),
             ("../etc:!", "users:1: ../etc: is not an address: write alice@example.org"),
             ("a/b:!", "users:1: a/b: cannot name a mailbox: letters, digits and . _ + - = ~ up to 64 bytes, no dot in front"),
-            ("alice:!:quotta=1G", "users:1: alice@example.org: quotta is not a field: there is quota=2G"),
-            ("alice:!:quota=lots", "users:1: alice@example.org: quota=lots is not a size: write quota=2G"),
+            ("alice:!:quotta=1G", "users:1: alice@example.org: quotta is not a field: there is quota=2G,10000"),
+            ("alice:!:quota=lots", "users:1: alice@example.org: quota=lots is not a size and a number of messages: write quota=2G or quota=2G,10000"),
+            ("alice:!:quota=2G,10000", "alice@example.org locked 2147483648 10000"),
+            ("alice:!:quota=0,0", "alice@example.org locked 0 0"),
+            ("alice:!:quota=,5", "alice@example.org locked 7 5"),
+            ("alice:!:quota=", "users:1: alice@example.org: quota= is not a size and a number of messages: write quota=2G or quota=2G,10000"),
+            ("alice:!::::::userdb_quota_rule=*:storage=1000:messages=9", "alice@example.org locked 1024000 9"),
+            ("alice:!::::::userdb_quota_rule=*:bytes=1000 userdb_quota_rule2=*:messages=9", "alice@example.org locked 1000 9"),
+            ("alice:!::::::userdb_quota_storage_size=1M userdb_quota_message_count=9", "alice@example.org locked 1048576 9"),
+            ("alice:!::::::userdb_quota_rule=*:ignore", "alice@example.org locked 0 0"),
+            (
+                "alice:!::::::userdb_quota_rule=*:storage=1G userdb_quota_rule2=Trash:storage=+10%",
+                "alice@example.org locked 1073741824 7|users:1: warning: quota rules of single folders are ignored: all folders count alike",
+            ),
+            ("alice:!:storage=1G", "users:1: alice@example.org: storage is not a field: there is quota=2G,10000"),
             ("alice:!:quota=1G:quota=2G", "users:1: alice@example.org: the quota is given twice"),
             (
                 "alice:!\nALICE@example.org:!",

@@ -2,10 +2,12 @@
 
 use super::{Exit, queue::quote, trouble};
 use crate::{
-    accounts::{AccountId, Accounts, edit, scheme},
-    config::{self, Config},
+    accounts::{AccountId, Accounts, edit, quota::Own, scheme},
+    config::{self, Config, Live},
     disk,
+    mta::Quotas,
     proto::sasl,
+    store::{Limits, Store, Usage},
 };
 use argh::FromArgs;
 use ring::rand::SecureRandom;
@@ -13,9 +15,10 @@ use std::{
     io::{BufRead, IsTerminal, Read, Write},
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::Path,
+    sync::Arc,
 };
 
-/// add, list, remove users and change passwords
+/// add, list, remove users, change passwords and quotas
 #[derive(FromArgs)]
 #[argh(subcommand, name = "user")]
 pub(crate) struct Args {
@@ -29,6 +32,7 @@ enum Verb {
     Add(Add),
     Passwd(Passwd),
     List(List),
+    Quota(Quota),
     Remove(Remove),
 }
 
@@ -39,7 +43,7 @@ struct Add {
     /// address; with a single domain the local part will do
     #[argh(positional)]
     address: String,
-    /// what the user may keep: 2G, 500M (default: no limit)
+    /// what the user may keep: 2G, or with a number of messages 2G,10000 (default: as everybody)
     #[argh(option)]
     quota: Option<String>,
     #[argh(option, default = "\"ARGON2ID\".to_owned()")]
@@ -71,11 +75,26 @@ struct Passwd {
     generate: bool,
 }
 
+/// show what a user keeps, or set what the user may keep
+#[derive(FromArgs)]
+#[argh(subcommand, name = "quota")]
+struct Quota {
+    /// address; with a single domain the local part will do
+    #[argh(positional)]
+    address: String,
+    /// the new limit: 2G, or with a number of messages 2G,10000; 0 for none, default for what everybody has
+    #[argh(positional)]
+    limit: Option<String>,
+    /// count again what is kept, as after files were put there or removed by hand
+    #[argh(switch)]
+    recount: bool,
+}
+
 /// list users
 #[derive(FromArgs)]
 #[argh(subcommand, name = "list")]
 struct List {
-    /// as a JSON array of objects with address and quota, in bytes or null
+    /// as a JSON array of objects with address, quota and messages (null for none), used and used_messages (null without quota)
     #[argh(switch)]
     json: bool,
 }
@@ -99,6 +118,9 @@ pub(crate) fn run(args: &Args, file: &Path) -> Exit {
     };
     let done = match &args.verb {
         Verb::List(list) => return show(&config, list.json),
+        Verb::Quota(Quota { address, limit: None, recount }) => return keeps(&config, address, *recount),
+        Verb::Quota(Quota { address, limit: Some(limit), recount: false }) => set_quota(&config, address, limit),
+        Verb::Quota(_) => return trouble("a new limit and --recount exclude each other"),
         Verb::Add(a) => add(&config, a),
         Verb::Passwd(p) => passwd(&config, p),
         Verb::Remove(r) => remove(&config, r),
@@ -117,7 +139,7 @@ fn add(config: &Config, args: &Add) -> Result<String, String> {
     let id = edit::account(&args.address, &config.domains)?;
     let scheme = scheme_named(&args.scheme)?;
     if let Some(quota) = &args.quota {
-        config::parse_size(quota).filter(|n| *n > 0).ok_or_else(|| format!("--quota {quota} is not a size: write 2G or 500M"))?;
+        Own::parse(quota)?;
     }
     // Before a password is asked for in vain.
     edit::add(&text(config)?, &config.domains, &id, "", None)?;
@@ -144,23 +166,100 @@ fn remove(config: &Config, args: &Remove) -> Result<String, String> {
     Ok(format!("{id} is removed; its mail is still in {}.", config.state.join("mail").join(domain).join(local).display()))
 }
 
-fn show(config: &Config, json: bool) -> Exit {
-    let accounts = match Accounts::load(config) {
-        Ok((accounts, _)) => accounts,
-        Err(problems) => {
-            problems.iter().for_each(|p| eprintln!("{p}"));
-            return trouble("users and aliases must be right first");
+fn set_quota(config: &Config, address: &str, limit: &str) -> Result<String, String> {
+    let id = edit::account(address, &config.domains)?;
+    let limit = Some(limit).filter(|l| *l != "default");
+    limit.map(Own::parse).transpose()?;
+    change(&config.users, &Owner::shared(config.user.as_deref()), |text| edit::quota(text, &config.domains, &id, limit))?;
+    Ok(format!("{id} has another quota."))
+}
+
+fn load(config: &Config) -> Result<Arc<Accounts>, Exit> {
+    Accounts::load(config).map(|(accounts, _)| Arc::new(accounts)).map_err(|problems| {
+        problems.iter().for_each(|p| eprintln!("{p}"));
+        trouble("users and aliases must be right first")
+    })
+}
+
+/// The mail, as the daemon sees it; whoever asks may be root, so nothing is written there.
+fn store(config: &Config, accounts: &Arc<Accounts>) -> Result<Arc<Store>, String> {
+    let store = Store::open(&config.state.join("mail"), &config.hostname, |_| Vec::new()).map_err(|e| e.to_string())?;
+    store.set_quotas(Quotas::new(accounts.clone(), Arc::new(Live::new(config.clone()))));
+    Ok(store)
+}
+
+fn keeps(config: &Config, address: &str, recount: bool) -> Exit {
+    let accounts = match load(config) {
+        Ok(accounts) => accounts,
+        Err(exit) => return exit,
+    };
+    let said = edit::account(address, &config.domains).and_then(|id| {
+        if !accounts.list().contains(&id) {
+            return Err(format!("{id} is not in the users file: gatepost user list shows who is"));
         }
+        let home = store(config, &accounts)?.home(&id.0).map_err(|e| e.to_string())?;
+        let usage = if recount { home.recount() } else { home.usage() }.map_err(|e| e.to_string())?;
+        Ok(format!("{id}  {}", of(usage, home.limits())))
+    });
+    match said {
+        Ok(said) => {
+            println!("{said}");
+            Exit::Ok
+        }
+        Err(why) => trouble(&why),
+    }
+}
+
+/// `820M of 2G (40 %), 1234 messages of 10000`
+fn of(usage: Usage, limits: Limits) -> String {
+    let mut out = config::about_size(usage.bytes);
+    if limits.bytes != 0 {
+        out.push_str(&format!(" of {}", config::about_size(limits.bytes)));
+    }
+    out.push_str(&format!(", {} messages", usage.messages));
+    if limits.messages != 0 {
+        out.push_str(&format!(" of {}", limits.messages));
+    }
+    if limits != Limits::default() {
+        out.push_str(&format!(" ({} %)", limits.percent(usage)));
+    }
+    out
+}
+
+fn show(config: &Config, json: bool) -> Exit {
+    let accounts = match load(config) {
+        Ok(accounts) => accounts,
+        Err(exit) => return exit,
     };
     let list = accounts.list();
+    let store = match store(config, &accounts) {
+        Ok(store) => store,
+        Err(why) => return trouble(&why),
+    };
+    // Nobody is counted for this who is not counted anyway.
+    let used = |id: &AccountId| {
+        let home = store.home(&id.0).ok().filter(|h| h.limits() != Limits::default())?;
+        home.usage().map(|usage| (usage, home.limits())).inspect_err(|e| eprintln!("{id}: {e}")).ok()
+    };
     if json {
-        let quota = |id| accounts.quota(id).map_or("null".to_owned(), |q| q.to_string());
-        let items = list.iter().map(|id| format!("{{\"address\": {}, \"quota\": {}}}", quote(&id.0), quota(id)));
+        let limit = |n: u64| if n == 0 { "null".to_owned() } else { n.to_string() };
+        let items = list.iter().map(|id| {
+            let (quota, used) = (accounts.quota(&id.0), used(id));
+            let number = |n: Option<u64>| n.map_or("null".to_owned(), |n| n.to_string());
+            format!(
+                "{{\"address\": {}, \"quota\": {}, \"messages\": {}, \"used\": {}, \"used_messages\": {}}}",
+                quote(&id.0),
+                limit(quota.storage),
+                limit(quota.messages),
+                number(used.map(|(u, _)| u.bytes)),
+                number(used.map(|(u, _)| u.messages)),
+            )
+        });
         println!("[{}]", items.collect::<Vec<_>>().join(",\n "));
     } else {
         for id in &list {
-            match accounts.quota(id) {
-                Some(bytes) => println!("{id}  quota {}", config::write_size(bytes)),
+            match used(id) {
+                Some((usage, limits)) => println!("{id}  {}", of(usage, limits)),
                 None => println!("{id}"),
             }
         }

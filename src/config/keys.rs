@@ -28,7 +28,13 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("dns", "How names are looked up. A validating resolver of your own on 127.0.0.1 is best."),
     ("limits", "Everything is bounded."),
     ("queue", "Outbound mail that could not be handed over at once."),
+    (
+        "quota",
+        "How much each account may keep. These hold for everybody; a user's own line in users goes before, see USERS below. All folders count, \
+         Trash too, and a copy counts once more. Who has no limit is not counted.",
+    ),
     ("smtp", "Conversation with other mail servers."),
+    ("pop3", "Reading mail by POP3."),
 ];
 
 pub(super) const ROUTE_TEXT: &str = "Each [[route]] sends some of the outbound mail another way than to the domain's MX. \
@@ -290,6 +296,37 @@ pub(super) const KEYS: &[Key<Config>] = &[
         text: "The same for one host. Large providers dislike more than a few.",
     },
     Key {
+        path: "quota.storage",
+        default: "\"0\"",
+        reload: RELOAD,
+        slot: |c| Slot::Limit(&mut c.quota.storage),
+        text: "What an account may keep, as the sum of its files. \"0\": no limit.",
+    },
+    Key {
+        path: "quota.messages",
+        default: "0",
+        reload: RELOAD,
+        slot: |c| Slot::Count32(&mut c.quota.messages, 0..=u32::MAX),
+        text: "How many messages an account may keep. 0: no limit.",
+    },
+    Key {
+        path: "quota.grace",
+        default: "\"3d\"",
+        reload: RELOAD,
+        slot: |c| Slot::Time(&mut c.quota.grace),
+        text: "For so long the senders of mail to a full account hear that they may try again later (452), so that nothing is lost while its \
+               user makes room; after that the mail goes back to them at once (552). It begins with the first message that did not fit, and \
+               anew when one fits again or the user removes something. \"0\": mail goes back at once.",
+    },
+    Key {
+        path: "quota.warn",
+        default: "[80, 95]",
+        reload: RELOAD,
+        slot: |c| Slot::Percents(&mut c.quota.warn),
+        text: "A message in INBOX warns the user when the account has become as full as this, in percent, once until it was emptier again. []: \
+               no warnings.",
+    },
+    Key {
         path: "smtp.mx-port",
         default: "25",
         reload: RELOAD,
@@ -317,6 +354,16 @@ pub(super) const KEYS: &[Key<Config>] = &[
         slot: |c| Slot::Flag(&mut c.smtp.submission_any_from),
         text: "Let users write other addresses than their own into the From field, as resending (mutt's bounce) and list programs do. The \
                envelope sender must be theirs in any case.",
+    },
+    Key {
+        path: "pop3.uidl-format",
+        default: "\"%08Xu%08Xv\"",
+        reload: RELOAD,
+        slot: |c| Slot::Uidl(&mut c.uidl_format),
+        text: "How UIDL names a message, in the words of Dovecot's pop3_uidl_format: %u UID, %v UIDVALIDITY, %f base of the file name, %g GUID, \
+               numbers also as %Xu and %08Xu. The default is Dovecot's. Set it to what the server before this one used, \"%v-%u\" \
+               or \"UID%u-%v\" for Courier, before the first POP3 client comes: every message that gets another name is fetched again. \
+               Names that another server noted for single messages stay what they are.",
     },
 ];
 

@@ -1,7 +1,7 @@
 //! Reads the file and its includes into a [`Config`], collecting every problem with its file and line.
 
 use super::{
-    Config, Dns, Limits, Listen, Problem, Queue, Route, Secret, Smtp, Tls,
+    Config, Dns, Limits, Listen, Problem, Queue, Quota, Route, Secret, Smtp, Tls,
     keys::{KEYS, Key, ROUTE_KEYS, SECTIONS, find},
     rules,
     value::{Fault, Slot, quote},
@@ -297,6 +297,8 @@ fn blank(file: PathBuf) -> Config {
             connections: 0,
             connections_per_host: 0,
         },
+        quota: Quota::default(),
+        uidl_format: super::UidlFormat::default(),
         smtp: Smtp { mx_port: 0, timeout: Duration::ZERO, submission_received_client: false, submission_any_from: false },
         routes: Vec::new(),
         subaddress: String::new(),

@@ -31,7 +31,7 @@ The syntax is TOML:
 lines, sections in [brackets], comments after #.
 A string stands in quotes, a list in [brackets]; where a list is wanted, one string will do.
 .IP size 12
-A number with K, M or G (powers of 1024), or B: \"50M\".
+A number with K, M, G or T (powers of 1024), or B: \"50M\".
 .IP duration
 Numbers with s, m, h, d or w: \"30m\", \"1h30m\".
 .IP path
@@ -65,7 +65,7 @@ A line for each user; empty lines and lines that begin with # are skipped.
 .PP
 .nf
 .RS
-alice@example.org:{ARGON2ID}$argon2id$v=19$m=19456,t=2,p=1$...:quota=2G
+alice@example.org:{ARGON2ID}$argon2id$v=19$m=19456,t=2,p=1$...:quota=2G,10000
 bob@example.org:$6$...
 carol@example.org:!
 .RE
@@ -81,8 +81,12 @@ which
 warns of. A hash that begins with $ needs no scheme. With ! in its place the user gets mail and cannot log in.
 .PP
 Further fields are
-.BR quota= SIZE
-and, for files taken over from Dovecot, empty ones for uid, gid, home and shell, and userdb_quota_rule=*:storage=SIZE.
+.BR quota= SIZE , MESSAGES ,
+what the user may keep, where SIZE or the comma and MESSAGES may be left out for what
+.B [quota]
+says, and 0 lifts that limit; and, for files taken over from Dovecot, empty ones for uid, gid, home and shell,
+userdb_quota_rule=*:storage=SIZE:messages=MESSAGES (a size without unit is in kilobytes there), or, of Dovecot 2.4,
+userdb_quota_storage_size=SIZE and userdb_quota_message_count=MESSAGES. Rules for single folders are ignored, with a warning.
 .PP
 .B gatepost user
 adds, changes and removes lines and leaves all others as they are. Changes count after a reload.

@@ -11,6 +11,7 @@ mod render;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod uidl;
 mod units;
 mod value;
 
@@ -18,7 +19,8 @@ pub(crate) use load::denied;
 pub use load::{load, parse};
 pub use man::man;
 pub use render::{needs_restart, render};
-pub use units::{parse_duration, parse_size, write_size};
+pub use uidl::UidlFormat;
+pub use units::{about_size, parse_duration, parse_size, write_size};
 pub use value::quote;
 
 use std::{
@@ -66,7 +68,10 @@ pub struct Config {
     pub dns: Dns,
     pub limits: Limits,
     pub queue: Queue,
+    pub quota: Quota,
     pub smtp: Smtp,
+    /// How POP3 names messages for which no other server noted a name.
+    pub uidl_format: UidlFormat,
     pub routes: Vec<Route>,
     /// `-`, `+` … : what separates the detail of a subaddress; empty: none.
     pub subaddress: String,
@@ -137,6 +142,19 @@ pub struct Queue {
     pub warn_after: Duration,
     pub connections: usize,
     pub connections_per_host: usize,
+}
+
+/// For accounts whose line in `users` says nothing else.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Quota {
+    /// Bytes; 0: no limit.
+    pub storage: u64,
+    /// 0: no limit.
+    pub messages: u32,
+    /// How long mail for a full account is refused for now, and not for good.
+    pub grace: Duration,
+    /// Percents at which a user is warned, ascending.
+    pub warn: Vec<u8>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -27,7 +27,10 @@ const CASES: &[(&str, &str)] = &[
         "gatepost.conf:4: limits.postmaster: is not a key of this section: write postmaster above the first [section]",
     ),
     ("[limit]\nrecipients = 1", "gatepost.conf:3: [limit]: is not a section: did you mean [limits]?"),
-    ("[sieve]\nx = 1", "gatepost.conf:3: [sieve]: is not a section: there are [listen] [tls] [dns] [limits] [queue] [smtp], and [[route]]"),
+    (
+        "[sieve]\nx = 1",
+        "gatepost.conf:3: [sieve]: is not a section: there are [listen] [tls] [dns] [limits] [queue] [quota] [smtp] [pop3], and [[route]]",
+    ),
     ("limits = 1", "gatepost.conf:3: limits: is a section: write [limits] and its keys below"),
     ("[user]\nx = 1", "gatepost.conf:3: user: must be a name in quotes, not a section"),
     // Types.
@@ -66,6 +69,10 @@ const CASES: &[(&str, &str)] = &[
         "[dns]\nservers = \"dns.example\"",
         "gatepost.conf:4: dns.servers: \"dns.example\" is not an IP address with a port: write \"192.0.2.1:25\" or \"[2001:db8::1]:25\"",
     ),
+    ("[quota]\nstorage = \"0\"\nmessages = 0\nwarn = []\ngrace = \"0\"", ""),
+    ("[quota]\nstorage = 0", "gatepost.conf:4: quota.storage: must be a size with its unit, \"2G\", or \"0\" for none, not the number 0"),
+    ("[quota]\nwarn = 80", "gatepost.conf:4: quota.warn: must be a list of percents, [80, 95], not the number 80"),
+    ("[quota]\nwarn = [80, 100]", "gatepost.conf:4: quota.warn: must be a number from 1 to 99, without quotes, not the number 100"),
     // Combinations.
     (
         "[listen]\nimap = \"127.0.0.1:25\"\nsmtp = \"127.0.0.1:25\"",

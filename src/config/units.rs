@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-const SIZES: &[(&str, u64)] = &[("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10), ("B", 1)];
+const SIZES: &[(&str, u64)] = &[("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10), ("B", 1)];
 const TIMES: &[(&str, u64)] = &[("w", 7 * 86_400), ("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)];
 
-/// Bytes out of `50M`, `2G`, `512K`, `1000B` (powers of 1024; `MB` and `MiB` mean `M`). `None`: not a size.
+/// Bytes out of `50M`, `2G`, `1T`, `512K`, `1000B` (powers of 1024; `MB` and `MiB` mean `M`). `None`: not a size.
 pub fn parse_size(text: &str) -> Option<u64> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
     let unit = unit.trim_start().to_ascii_uppercase();
@@ -40,6 +40,13 @@ pub fn write_size(bytes: u64) -> String {
     format!("{}{unit}", bytes / scale)
 }
 
+/// For people: `1.4G`, `820M`, `17B`.
+pub fn about_size(bytes: u64) -> String {
+    let (unit, scale) = SIZES.iter().find(|(_, s)| bytes >= *s).unwrap_or(&("B", 1));
+    let tenths = u128::from(bytes) * 10 / u128::from(*scale);
+    if tenths < 100 && !tenths.is_multiple_of(10) { format!("{}.{}{unit}", tenths / 10, tenths % 10) } else { format!("{}{unit}", tenths / 10) }
+}
+
 /// In the largest unit that leaves no rest.
 pub(super) fn write_duration(time: Duration) -> String {
     let seconds = time.as_secs();
@@ -65,7 +72,7 @@ mod tests {
             ("50", None),
             ("", None),
             ("M", None),
-            ("5T", None),
+            ("5T", Some(5 << 40)),
             ("1.5M", None),
             ("-1M", None),
             ("99999999999999999999G", None),
@@ -73,6 +80,11 @@ mod tests {
         ];
         for (text, want) in CASES {
             assert_eq!(parse_size(text), *want, "{text}");
+        }
+        for (n, want) in
+            [(0, "0B"), (1023, "1023B"), (1024, "1K"), (1500, "1.4K"), (99 << 20, "99M"), ((3 << 30) + (900 << 20), "3.8G"), (u64::MAX, "16777215T")]
+        {
+            assert_eq!(about_size(n), want);
         }
         for n in [0, 1, 1000, 1024, 1536, 50 << 20, 3 << 30, u64::MAX] {
             assert_eq!(parse_size(&write_size(n)), Some(n));

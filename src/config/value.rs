@@ -3,7 +3,7 @@
 //! A [`Slot`] is a field together with what may stand in it. Its faults say what was expected and what to write.
 
 use super::{
-    RouteTls,
+    RouteTls, UidlFormat,
     units::{parse_duration, parse_size, write_duration, write_size},
 };
 use crate::message::Address;
@@ -32,13 +32,17 @@ pub(super) enum Slot<'a> {
     Sockets(&'a mut Vec<SocketAddr>, Option<u16>),
     HostPort(&'a mut Option<(String, u16)>),
     Size(&'a mut u64),
+    /// A size, or "0" for none.
+    Limit(&'a mut u64),
     Time(&'a mut Duration),
     Count(&'a mut usize, RangeInclusive<u32>),
     Count32(&'a mut u32, RangeInclusive<u32>),
     Port(&'a mut u16),
     Flag(&'a mut bool),
+    Percents(&'a mut Vec<u8>),
     Networks(&'a mut Vec<(IpAddr, u8)>),
     Tls(&'a mut RouteTls),
+    Uidl(&'a mut UidlFormat),
 }
 
 /// What is wrong with a value and where.
@@ -61,17 +65,18 @@ impl Slot<'_> {
             Self::Domains(_) => "list of domains",
             Self::Patterns(_) => "list of domains or addresses",
             Self::Address(_) => "address",
-            Self::Word(_) | Self::Log(_) | Self::Separators(_) => "string",
+            Self::Word(_) | Self::Log(_) | Self::Separators(_) | Self::Uidl(_) => "string",
             Self::Path(_) | Self::MaybePath(_) => "path",
             Self::Files(_) => "path or list of paths",
             Self::Sockets(_, None) => "address:port or list of them",
             Self::Sockets(_, Some(_)) => "list of addresses",
             Self::HostPort(_) => "host:port",
-            Self::Size(_) => "size",
+            Self::Size(_) | Self::Limit(_) => "size",
             Self::Time(_) => "duration",
             Self::Count(..) | Self::Count32(..) => "number",
             Self::Port(_) => "port",
             Self::Flag(_) => "true or false",
+            Self::Percents(_) => "list of numbers",
             Self::Networks(_) => "list of networks",
             Self::Tls(_) => "may, require, implicit or never",
         }
@@ -96,11 +101,16 @@ impl Slot<'_> {
             }
             Self::HostPort(f) => *f = Some(host_port(&string(value, "\"host:port\"")?).map_err(at(value))?),
             Self::Size(f) => *f = parse(value, "a size with its unit, \"50M\"", parse_size)?,
+            Self::Limit(f) => {
+                *f = parse(value, "a size with its unit, \"2G\", or \"0\" for none", |text| if text == "0" { Some(0) } else { parse_size(text) })?;
+            }
             Self::Time(f) => *f = parse(value, "a duration with its unit, \"30m\"", parse_duration)?,
             Self::Count(f, range) => *f = number(value, &range)? as usize,
             Self::Count32(f, range) => *f = number(value, &range)?,
             Self::Port(f) => *f = number(value, &(1..=65_535))? as u16,
             Self::Flag(f) => *f = value.get_ref().as_bool().ok_or_else(|| wrong(value, "true or false, without quotes"))?,
+            Self::Percents(f) => *f = percents(value)?,
+            Self::Uidl(f) => *f = UidlFormat::parse(&string(value, "a format, \"%08Xu%08Xv\"")?).map_err(at(value))?,
             Self::Networks(f) => *f = strings(value, "a list of networks, [\"192.0.2.0/24\"]", network)?,
             Self::Tls(f) => {
                 let what = "\"may\", \"require\", \"implicit\" or \"never\"";
@@ -114,6 +124,7 @@ impl Slot<'_> {
     pub(super) fn write(&self) -> Option<String> {
         Some(match self {
             Self::Host(f) | Self::Log(f) | Self::Separators(f) => quote(f),
+            Self::Uidl(f) => quote(f.text()),
             Self::Domains(f) | Self::Patterns(f) | Self::Files(f) => list(f.iter()),
             Self::Address(f) | Self::Word(f) => quote(f.as_ref()?),
             Self::Path(f) => quote(&f.to_string_lossy()),
@@ -122,12 +133,14 @@ impl Slot<'_> {
             Self::HostPort(f) => f
                 .as_ref()
                 .map(|(host, port)| if host.contains(':') { quote(&format!("[{host}]:{port}")) } else { quote(&format!("{host}:{port}")) })?,
-            Self::Size(f) => quote(&write_size(**f)),
+            Self::Limit(f) if **f == 0 => quote("0"),
+            Self::Size(f) | Self::Limit(f) => quote(&write_size(**f)),
             Self::Time(f) => quote(&write_duration(**f)),
             Self::Count(f, _) => f.to_string(),
             Self::Count32(f, _) => f.to_string(),
             Self::Port(f) => f.to_string(),
             Self::Flag(f) => f.to_string(),
+            Self::Percents(f) => format!("[{}]", f.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
             Self::Networks(f) => list(f.iter().map(|(address, bits)| format!("{address}/{bits}"))),
             Self::Tls(f) => quote(TLS_WORDS.iter().find(|(_, tls)| tls == *f).map_or("may", |(word, _)| word)),
         })
@@ -195,6 +208,15 @@ fn number(value: &Spanned<DeValue<'_>>, range: &RangeInclusive<u32>) -> Result<u
     let want = format!("a number from {} to {}, without quotes", range.start(), range.end());
     let digits = value.get_ref().as_integer().filter(|i| i.radix() == 10).map(|i| i.as_str().replace('_', ""));
     digits.and_then(|d| d.parse().ok()).filter(|n| range.contains(n)).ok_or_else(|| wrong(value, &want))
+}
+
+/// Ascending, each once.
+fn percents(value: &Spanned<DeValue<'_>>) -> Result<Vec<u8>, Fault> {
+    let DeValue::Array(items) = value.get_ref() else { return Err(wrong(value, "a list of percents, [80, 95]")) };
+    let mut all = items.iter().map(|v| number(v, &(1..=99)).map(|n| n as u8)).collect::<Result<Vec<u8>, Fault>>()?;
+    all.sort_unstable();
+    all.dedup();
+    Ok(all)
 }
 
 /// Lower case A-labels without the final dot.

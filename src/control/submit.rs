@@ -146,7 +146,7 @@ async fn receive(mta: &Rc<Mta>, stream: &mut Async<UnixStream>, user: &str, id: 
     t.params.smtputf8 = t.sender.iter().chain(t.recipients.iter().map(|r| &r.address)).any(|a| !a.is_ascii());
     mta.mail(&t.client, t.sender.as_ref(), &t.params)?;
     for to in &t.recipients {
-        mta.rcpt(&t.client, t.sender.as_ref(), &to.address)?;
+        mta.rcpt(&t.client, &t.params, &to.address).await?;
     }
     read(mta, stream, &mut t.draft, size).await?;
     Ok(t)

@@ -42,7 +42,8 @@ impl Session {
         // A client that waits hears of a missing folder before it sends megabytes.
         let home = self.home()?;
         let name = append.folder.clone();
-        let folder = match job(move || home.open(&name)).await {
+        let size = append.size;
+        let folder = match job(move || home.open(&name).and_then(|folder| folder.room(size).map(|()| folder))).await {
             Ok(folder) => Ok(folder),
             Err(e @ Error::Disk(_)) => Err(self.failed(&e)),
             Err(e) => Err(refusal::no_destination(&e)),
@@ -102,7 +103,8 @@ impl Session {
         Ok(failure.map_or(Ok(draft), |e| Err(e.into())))
     }
     async fn file(&mut self, folder: Arc<Folder>, draft: Draft, append: Append) -> Result<(u32, u32), Stop> {
-        let (flags, keywords) = flags::split(&append.flags);
+        let (flags, mut keywords) = flags::split(&append.flags);
+        flags::fit(&mut keywords, &folder.keywords());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX));
         let internal_date = append.date.unwrap_or(now);
         let uids = {

@@ -7,6 +7,9 @@ use crate::{
 };
 use std::collections::HashMap;
 
+/// Keywords that a folder can have.
+pub(super) const KEYWORDS_MAX: usize = KeywordBits::BITS as usize;
+
 /// Maildir's P. A keyword to clients, a letter in the file name to other programs.
 const FORWARDED: &str = "$Forwarded";
 
@@ -32,11 +35,18 @@ pub(super) fn system(flag: &Flag) -> Option<Flags> {
     }
 }
 
-/// What a client listed, without doubles.
+/// What a client listed, without doubles. `$Forwarded` is set and cleared as both: the letter is what other Maildir programs
+/// know, the keyword what Dovecot shows.
 pub(super) fn split(flags: &[Flag]) -> (Flags, Vec<String>) {
     let (mut bits, mut keywords) = (Flags::default(), Vec::<String>::new());
     for flag in flags {
         match (system(flag), flag) {
+            (Some(f), Flag::Keyword(_)) => {
+                bits = bits.with(f);
+                if !keywords.iter().any(|k| is_forwarded(k)) {
+                    keywords.push(FORWARDED.to_owned());
+                }
+            }
             (Some(f), _) => bits = bits.with(f),
             (None, Flag::Keyword(k)) if !keywords.iter().any(|have| have.eq_ignore_ascii_case(k)) => keywords.push(k.clone()),
             _ => {}
@@ -45,15 +55,16 @@ pub(super) fn split(flags: &[Flag]) -> (Flags, Vec<String>) {
     (bits, keywords)
 }
 
-fn is_forwarded(keyword: &str) -> bool {
-    keyword.eq_ignore_ascii_case(FORWARDED)
+/// Where no keyword more can be made, the letter has to do for `$Forwarded`.
+pub(super) fn fit(keywords: &mut Vec<String>, known: &[String]) {
+    let new = keywords.iter().filter(|k| keyword_bit(k, known).is_none()).count();
+    if known.len() + new > KEYWORDS_MAX {
+        keywords.retain(|k| !is_forwarded(k) || keyword_bit(k, known).is_some());
+    }
 }
 
-/// Takes away a keyword of that name too, which another server may have left beside the letter.
-pub(super) fn also_keyword(flags: Flags, keywords: &mut Vec<String>, known: &[String]) {
-    if flags.has(Flags::PASSED) {
-        keywords.extend(known.iter().find(|k| is_forwarded(k)).cloned());
-    }
+fn is_forwarded(keyword: &str) -> bool {
+    keyword.eq_ignore_ascii_case(FORWARDED)
 }
 
 /// Messages' flags as FETCH shows them. Most messages of a folder have one of a few sets of flags: each is spelled out once.
@@ -89,7 +100,7 @@ fn names(flags: Flags, bits: KeywordBits, recent: bool, keywords: &[String]) -> 
 }
 
 fn named(bits: KeywordBits, keywords: &[String]) -> impl Iterator<Item = &str> {
-    keywords.iter().take(64).enumerate().filter(move |(i, _)| bits >> i & 1 == 1).map(|(_, k)| k.as_str())
+    keywords.iter().take(KEYWORDS_MAX).enumerate().filter(move |(i, _)| bits >> i & 1 == 1).map(|(_, k)| k.as_str())
 }
 
 /// All flags that a folder knows, for FLAGS and PERMANENTFLAGS.
@@ -101,7 +112,7 @@ pub(super) fn known(keywords: &[String]) -> Vec<&str> {
 
 /// The bit of a keyword; `None` when the folder has none of that name.
 pub(super) fn keyword_bit(name: &str, keywords: &[String]) -> Option<KeywordBits> {
-    keywords.iter().take(64).position(|k| k.eq_ignore_ascii_case(name)).map(|i| 1 << i)
+    keywords.iter().take(KEYWORDS_MAX).position(|k| k.eq_ignore_ascii_case(name)).map(|i| 1 << i)
 }
 
 #[cfg(test)]
@@ -110,10 +121,23 @@ mod tests {
     use crate::store::{ModSeq, Uid};
 
     #[test]
+    fn forwarded_needs_no_keyword() {
+        let known: Vec<String> = (0..63).map(|n| format!("k{n}")).collect();
+        let fitted = |wanted: &[&str], known: &[String]| {
+            let mut keywords = wanted.iter().map(|k| (*k).to_owned()).collect();
+            fit(&mut keywords, known);
+            keywords
+        };
+        assert_eq!(fitted(&["$Forwarded", "K1"], &known), ["$Forwarded", "K1"]);
+        assert_eq!(fitted(&["$Forwarded", "new"], &known), ["new"]);
+        let known = [&known[..], &["$Forwarded".to_owned()]].concat();
+        assert_eq!(fitted(&["$Forwarded", "new"], &known), ["$Forwarded", "new"]);
+    }
+    #[test]
     fn there_and_back() {
         let keyword = |k: &str| Flag::Keyword(k.into());
         let (bits, keywords) = split(&[Flag::Seen, keyword("$forwarded"), keyword("Work"), keyword("WORK")]);
-        assert_eq!((bits, keywords), (Flags::SEEN.with(Flags::PASSED), vec!["Work".to_owned()]));
+        assert_eq!((bits, keywords), (Flags::SEEN.with(Flags::PASSED), vec!["$Forwarded".to_owned(), "Work".to_owned()]));
         let known_keywords = ["Junk".to_owned(), "Work".to_owned(), "$Forwarded".to_owned()];
         let meta = Meta { uid: Uid(3), modseq: ModSeq(1), flags: bits, keywords: 0b110, size: 0, internal_date: 0 };
         let recent: Uids = [Uid(3)].into_iter().collect();

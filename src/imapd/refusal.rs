@@ -9,7 +9,10 @@ pub(super) fn no(error: &Error) -> Done {
         Error::NotFound(_) => Done::no("NONEXISTENT", "No such folder."),
         Error::Exists(_) => Done::no("ALREADYEXISTS", "There is such a folder already."),
         Error::BadName(why) => Done::no("CANNOT", printable(why)),
+        Error::Limit(why) => Done::no("LIMIT", printable(why)),
         Error::Full => Done::no("OVERQUOTA", "No space left."),
+        Error::OverQuota(over) if over.never => Done::no("OVERQUOTA", "That is more than this account may keep."),
+        Error::OverQuota(_) => Done::no("OVERQUOTA", "This account is full; remove something first."),
         // The cause names paths: that is for the log.
         Error::Disk(_) => Done::no("SERVERBUG", "The folder could not be read or written; the log of the server says why."),
     }

@@ -23,9 +23,7 @@ pub(super) fn since_last_time(view: &View, known: &Resync, uid_validity: u32, ui
     if known.uid_validity != uid_validity {
         return None;
     }
-    // A number that was never given is none of ours: somebody brought back an old log. Then nothing is known.
-    let modseq = if known.modseq > view.modseq.0 { 0 } else { known.modseq };
-    let changes = view.folder.changes_since(ModSeq(modseq));
+    let changes = changes_since(view, known.modseq);
     let last = uid_next.saturating_sub(1);
     let wanted = known.known_uids.as_ref().map_or_else(|| vec![(1, last)], |set| set.ranges(last));
     let mut vanished = vanished(&view.uids, &changes, &wanted);
@@ -39,13 +37,24 @@ impl View {
     /// Of the messages that a FETCH names, what changed since; by UID also what is gone.
     pub(super) fn news(&self, set: &SequenceSet, uid: bool, since: Since) -> Result<News, Done> {
         let ranges = self.ranges(set, uid)?;
-        let changes = self.folder.changes_since(ModSeq(since.modseq));
+        let changes = match changes_since(self, since.modseq) {
+            // By the letter nothing has a higher one.
+            c if since.modseq >= c.modseq.0 && !since.vanished => Changes { modseq: c.modseq, ..Changes::default() },
+            c => c,
+        };
         let changed = changed(&self.uids, &changes, |seq, u| in_ranges(&ranges, if uid { u } else { seq }));
         // `*` is the last UID that there was: what went away at the end is in `1:*` too.
         let last = self.folder.counts().uid_next.saturating_sub(1);
         let vanished = if since.vanished { vanished(&self.uids, &changes, &set.ranges(last)) } else { Vec::new() };
         Ok(News { vanished, changed })
     }
+}
+
+/// For who keeps a copy of the folder. A number above all that were given is none of ours: somebody brought back an old
+/// folder, and nothing is known of what that client has.
+fn changes_since(view: &View, modseq: u64) -> Changes {
+    let changes = view.folder.changes_since(ModSeq(modseq));
+    if modseq > changes.modseq.0 { view.folder.changes_since(ModSeq(0)) } else { changes }
 }
 
 fn changed(uids: &Uids, changes: &Changes, wanted: impl Fn(u32, u32) -> bool) -> Vec<(u32, Uid)> {

@@ -101,14 +101,12 @@ impl Session {
         let messages = view.resolve(set, uid)?;
         let folder = view.folder.clone();
         let (bits, mut keywords) = flags::split(list);
+        flags::fit(&mut keywords, &folder.keywords());
         let op = match change {
             Change::Set => FlagOp::Set,
             Change::Add => FlagOp::Add,
             Change::Remove => FlagOp::Remove,
         };
-        if matches!(op, FlagOp::Remove) {
-            flags::also_keyword(bits, &mut keywords, &folder.keywords());
-        }
         let request = Arc::new(Request { op, flags: bits, keywords, silent, since: since.map(ModSeq) });
         let (mut gone, mut refused) = (false, Vec::new());
         for slice in messages.chunks(SLICE) {

@@ -12,13 +12,11 @@ use crate::{
         response::{self, Fetch},
         sequence,
     },
-    store::{self, KeywordBits, Meta, ModSeq, Uid},
+    store::{self, Meta, ModSeq, Uid},
 };
 
 /// Messages whose flags are told in one go before other sessions get their turn: some 100 KiB.
 pub(super) const SLICE: usize = 2000;
-/// Keywords that a folder can have.
-const KEYWORDS_MAX: usize = KeywordBits::BITS as usize;
 /// Output that is gathered before it goes to the wire.
 const CHUNK: usize = 16 * 1024;
 
@@ -157,7 +155,7 @@ impl View {
         if self.read_only {
             response::status(out, "*", "OK", Some("PERMANENTFLAGS ()"), "Read-only.");
         } else {
-            let more = if keywords.len() < KEYWORDS_MAX { " \\*" } else { "" };
+            let more = if keywords.len() < flags::KEYWORDS_MAX { " \\*" } else { "" };
             response::status(out, "*", "OK", Some(&format!("PERMANENTFLAGS ({list}{more})")), "Flags are kept.");
         }
     }

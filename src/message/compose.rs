@@ -16,6 +16,8 @@ pub struct Notice<'a> {
     pub date: i64,
     /// `id@host`, without angles.
     pub message_id: &'a str,
+    /// It answers a message that somebody sent.
+    pub answer: bool,
     /// Lines with LF; they are not wrapped.
     pub text: &'a str,
 }
@@ -37,7 +39,7 @@ impl Notice<'_> {
         out.field("Subject", &encoded(self.subject));
         out.field("Date", &date::rfc5322(self.date));
         out.field("Message-ID", &format!("<{}>", self.message_id));
-        out.field("Auto-Submitted", "auto-replied");
+        out.field("Auto-Submitted", if self.answer { "auto-replied" } else { "auto-generated" });
     }
 }
 
@@ -158,7 +160,7 @@ mod tests {
         let (from, to) = (address("postmaster@mx.example"), address("jürgen@example.org"));
         let cases = [("Hello", "a\nb\n"), ("Grüße, Ωmega", "ü = 1 \nx\n.\n"), ("a\r\nBcc: x@y", "x"), ("=?x", "")];
         for (subject, text) in cases {
-            let notice = Notice { from: ("Mail", &from), to: &to, subject, date: 0, message_id: "1@mx.example", text };
+            let notice = Notice { from: ("Mail", &from), to: &to, subject, date: 0, message_id: "1@mx.example", answer: false, text };
             let bytes = notice.build();
             assert!(!bytes.windows(2).any(|w| (w[0] == b'\r') != (w[1] == b'\n')), "{subject}");
             let structure = Structure::scan(&bytes);

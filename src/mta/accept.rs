@@ -7,7 +7,9 @@
 //! window is as wide as the rename.
 
 use super::{
-    Client, MailParams, Mta, Origin, QueueId, Refusal, Transaction, events,
+    Client, MailParams, Mta, Origin, QueueId, Refusal, Transaction,
+    attempt::fail,
+    events,
     head::{Head, MAX_HEAD},
     sign::Keys,
     stamp,
@@ -304,7 +306,7 @@ impl Job {
         }
         let results = self.deliver(stamp);
         let (mut delivered, mut late, mut rest) = (Vec::new(), Vec::new(), Vec::new());
-        let mut first_error = None;
+        let mut refusals = Vec::new();
         for ((account, r), result) in self.plan.locals.iter().zip(results) {
             match result {
                 Ok(()) => {
@@ -313,19 +315,27 @@ impl Job {
                         rest.push(spool::Recipient { state: State::Delivered, notice: true, ..r.clone() });
                     }
                 }
-                Err(e) => {
-                    late.push((account.clone(), e.to_string()));
-                    rest.push(spool::Recipient { last_error: Some(Refusal::from(&e).to_string()), ..r.clone() });
-                    first_error.get_or_insert(e);
-                }
+                Err(e) => refusals.push((account, r, Refusal::of(&e, self.config.quota.grace, self.now))),
             }
         }
-        if delivered.is_empty()
-            && self.plan.queued.is_empty()
-            && let Some(e) = first_error
-        {
-            return Err(Refusal::from(&e));
+        if delivered.is_empty() && self.plan.queued.is_empty() && !refusals.is_empty() {
+            // One that may still succeed is worth that the whole comes again.
+            let worth = refusals.iter().position(|(.., no)| no.is_temporary()).unwrap_or(0);
+            return Err(refusals.swap_remove(worth).2);
         }
+        for (account, r, no) in refusals {
+            let mut r = r.clone();
+            // With nobody to tell, giving up would lose it: it waits like any that is late.
+            if no.is_temporary() || self.sender.is_none() {
+                late.push((account.clone(), no.cause.clone().unwrap_or_else(|| no.to_string())));
+                r.last_error = Some(no.to_string());
+            } else {
+                fail(true, &mut r, no.to_string());
+                events::bounced(&self.id, &r);
+            }
+            rest.push(r);
+        }
+        rest.retain(|r| r.state == State::Pending || r.notice);
         if !rest.is_empty() {
             match &mut prepared {
                 Some(p) => p.add(rest).map_err(|e| Refusal::from(&e))?,
@@ -351,6 +361,10 @@ impl Job {
         }
         prefix.push_str(stamp);
         let targets: Vec<Target> = self.plan.locals.iter().map(|(a, _)| Target { account: a.to_string(), folder: None }).collect();
+        // What we have to say to a user must reach also one whose mailbox is full.
+        if self.client.origin == Origin::Internal {
+            return self.store.deliver_anyway(&targets, prefix.as_bytes(), &self.draft, self.now);
+        }
         self.store.deliver(&targets, prefix.as_bytes(), &self.draft, self.now)
     }
 

@@ -183,7 +183,7 @@ impl Mta {
     async fn deliver_group(&self, config: &Config, entry: &Entry, group: Group) -> Report {
         let n = group.recipients.len();
         let Some(destination) = group.destination else {
-            let outcomes = self.deliver_home(entry, &group.recipients).await;
+            let outcomes = self.deliver_home(config, entry, &group.recipients).await;
             return Report { recipients: group.recipients, outcomes, host: None };
         };
         let all = |r: Reply| vec![if r.code >= 500 { Outcome::Refused(r) } else { Outcome::Deferred(r) }; n];
@@ -250,7 +250,7 @@ impl Mta {
     }
 
     /// Homes that could not be written before.
-    async fn deliver_home(&self, entry: &Entry, recipients: &[usize]) -> Vec<Outcome> {
+    async fn deliver_home(&self, config: &Config, entry: &Entry, recipients: &[usize]) -> Vec<Outcome> {
         let homes: Vec<String> = recipients.iter().filter_map(|i| Some(entry.recipients.get(*i)?.address.to_string())).collect();
         let mut prefix = stamp::return_path(entry.sender.as_ref());
         if let [one] = homes.as_slice() {
@@ -258,10 +258,11 @@ impl Mta {
         }
         let (store, path) = (self.store.clone(), self.spool.message(&entry.id));
         let targets: Vec<Target> = homes.iter().map(|h| Target { account: h.clone(), folder: None }).collect();
-        let results = smol::unblock(move || {
-            disk::read(&path).map(|bytes| store.deliver(&targets, prefix.as_bytes(), &Draft::from_bytes(bytes), SystemTime::now()))
-        })
-        .await;
+        let now = SystemTime::now();
+        // Of mail that nobody would be told of nothing is given up before its time.
+        let grace = if entry.sender.is_some() { config.quota.grace } else { Duration::MAX };
+        let results =
+            smol::unblock(move || disk::read(&path).map(|bytes| store.deliver(&targets, prefix.as_bytes(), &Draft::from_bytes(bytes), now))).await;
         let deferred = |r: super::Refusal| Outcome::Deferred(Reply::new(r.code, r.enhanced, r.cause.unwrap_or(r.text)));
         match results {
             Err(e) => vec![deferred((&e).into()); homes.len()],
@@ -273,7 +274,10 @@ impl Mta {
                         events::delivered(&entry.id, home);
                         Outcome::Delivered { reply: Reply::new(250, (2, 0, 0), "Delivered"), dsn: false }
                     }
-                    Err(e) => deferred(e.into()),
+                    Err(e) => {
+                        let no = super::Refusal::of(e, grace, now);
+                        if no.is_temporary() { deferred(no) } else { Outcome::Refused(Reply::new(no.code, no.enhanced, no.text)) }
+                    }
                 })
                 .collect(),
         }
@@ -328,7 +332,7 @@ fn said(reply: &Reply) -> String {
 }
 
 /// RFC 3461 §4.1: NOTIFY without FAILURE (NEVER, or others alone) means no bounce; so does the null sender.
-fn fail(has_sender: bool, r: &mut Recipient, why: String) {
+pub(super) fn fail(has_sender: bool, r: &mut Recipient, why: String) {
     r.notice = has_sender && (r.notify == Notify::default() || r.notify.failure);
     r.last_error = None;
     r.state = State::Failed(why);

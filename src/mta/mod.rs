@@ -18,6 +18,7 @@ mod events;
 mod head;
 mod limits;
 mod queue;
+mod quota;
 mod refusal;
 mod route;
 pub mod sign;
@@ -35,6 +36,7 @@ use crate::{
 };
 use accept::Plan;
 pub use queue::{Verb, Which};
+pub use quota::Quotas;
 pub use refusal::Refusal;
 use std::{net::IpAddr, rc::Rc, sync::Arc};
 
@@ -122,10 +124,11 @@ impl Mta {
     pub fn mail(&self, client: &Client, sender: Option<&Address>, params: &MailParams) -> Result<(), Refusal> {
         self.admit_sender(client, sender, params)
     }
-    /// Local, alias, or relay for those who may; 550 5.1.1 (no such user), 550 5.7.1 (relay).
-    pub fn rcpt(&self, client: &Client, sender: Option<&Address>, to: &Address) -> Result<(), Refusal> {
-        let _ = sender;
-        self.admit_recipient(client, to)
+    /// Local, alias, or relay for those who may; 550 5.1.1 (no such user), 550 5.7.1 (relay). 452 4.2.2 or 552 5.2.2 when
+    /// nobody whom it means has room for a message of MAIL's SIZE, or for one at all.
+    pub async fn rcpt(&self, client: &Client, params: &MailParams, to: &Address) -> Result<(), Refusal> {
+        self.admit_recipient(client, to)?;
+        self.admit_size(to, params.size).await
     }
     /// The pipeline. `Ok` only when every recipient's copy is durable (Maildir or spool). The text is for the 250,
     /// after the codes: `Ok: queued as 7DK2M9QX4R`. Whoever asked logs a refusal.

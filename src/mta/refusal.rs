@@ -1,7 +1,10 @@
 //! [`Refusal`]: our no. Every code and text that `mta` says stands here, once.
 
 use crate::{accounts::AccountId, disk, message::Address, store};
-use std::fmt;
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 /// Our no: what the peer hears and what we log, made in one place. Our fault or in doubt: 4xx.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,16 +85,27 @@ impl From<&disk::Error> for Refusal {
     }
 }
 
-/// The one place where a store's error becomes an SMTP refusal.
-impl From<&store::Error> for Refusal {
-    fn from(e: &store::Error) -> Self {
-        match e {
-            store::Error::Disk(d) => d.into(),
-            store::Error::Full => full().because(e),
-            store::Error::NotFound(_) | store::Error::Exists(_) | store::Error::BadName(_) => {
-                Self::new(451, (4, 2, 0), "The mailbox is not available; try again later").because(e)
+impl Refusal {
+    /// The one place where a store's error becomes an SMTP refusal. `grace`: how long a full mailbox is worth another try.
+    pub(super) fn of(e: &store::Error, grace: Duration, now: SystemTime) -> Self {
+        let no = match e {
+            store::Error::Disk(d) => return d.into(),
+            store::Error::Full => full(),
+            store::Error::OverQuota(over) if over.never => Self::new(552, (5, 2, 3), "The message is larger than the mailbox"),
+            store::Error::OverQuota(over) => {
+                let since = Duration::from_secs(u64::try_from(over.since).unwrap_or(0));
+                let end = SystemTime::UNIX_EPOCH.checked_add(since).and_then(|t| t.checked_add(grace));
+                if end.is_some_and(|end| end <= now) {
+                    Self::new(552, (5, 2, 2), "The mailbox is full")
+                } else {
+                    Self::new(452, (4, 2, 2), "The mailbox is full; try again later")
+                }
             }
-        }
+            store::Error::NotFound(_) | store::Error::Exists(_) | store::Error::BadName(_) | store::Error::Limit(_) => {
+                Self::new(451, (4, 2, 0), "The mailbox is not available; try again later")
+            }
+        };
+        no.because(e)
     }
 }
 
@@ -116,7 +130,25 @@ mod tests {
         for (errno, want) in CASES {
             let e = || disk::Error::new("write", "/spool/x", io::Error::from_raw_os_error(*errno as i32));
             assert_eq!(Refusal::from(&e()).to_string(), *want);
-            assert_eq!(Refusal::from(&store::Error::from(e())).to_string(), *want);
+            assert_eq!(Refusal::of(&store::Error::from(e()), Duration::ZERO, SystemTime::UNIX_EPOCH).to_string(), *want);
+        }
+    }
+
+    #[test]
+    fn a_full_mailbox_is_452_for_a_while() {
+        const CASES: &[(i64, bool, u64, u64, &str)] = &[
+            // Full since, never, grace, now.
+            (100, false, 50, 100, "452 4.2.2 The mailbox is full; try again later"),
+            (100, false, 50, 149, "452 4.2.2 The mailbox is full; try again later"),
+            (100, false, 50, 150, "552 5.2.2 The mailbox is full"),
+            (100, false, 0, 100, "552 5.2.2 The mailbox is full"),
+            (i64::MAX, false, u64::MAX, 100, "452 4.2.2 The mailbox is full; try again later"),
+            (100, true, 50, 100, "552 5.2.3 The message is larger than the mailbox"),
+        ];
+        for (since, never, grace, now, want) in CASES {
+            let e = store::Error::OverQuota(store::Over { since: *since, never: *never });
+            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(*now);
+            assert_eq!(Refusal::of(&e, Duration::from_secs(*grace), now).to_string(), *want, "{since} {grace}");
         }
     }
 }

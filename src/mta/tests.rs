@@ -250,14 +250,14 @@ fn nobody_relays_by_any_spelling() {
             ("\"alice\"@example.org", Ok(())),
         ];
         for (to, want) in CASES {
-            let got = w.mta.rcpt(&client(Origin::Mx), None, &address(to)).map_err(|r| (r.code, r.enhanced));
+            let got = w.mta.rcpt(&client(Origin::Mx), &MailParams::default(), &address(to)).await.map_err(|r| (r.code, r.enhanced));
             assert_eq!(got, *want, "{to}");
         }
         for spelling in ["@example.org:carol@example.net", "carol@example.net@example.org", "carol@example.org@example.net"] {
             assert_eq!(Address::parse(spelling), None, "{spelling}");
         }
-        assert!(w.mta.rcpt(&client(alice()), None, &address("carol@example.net")).is_ok());
-        assert!(w.mta.rcpt(&client(alice()), None, &address("zoe@example.org")).is_err());
+        assert!(w.mta.rcpt(&client(alice()), &MailParams::default(), &address("carol@example.net")).await.is_ok());
+        assert!(w.mta.rcpt(&client(alice()), &MailParams::default(), &address("zoe@example.org")).await.is_err());
     });
 }
 

@@ -93,8 +93,8 @@ impl Session {
             }
         };
         events::login(&self.wire, &account, mechanism);
-        let (store, name) = (self.service.store.clone(), account.clone());
-        match smol::unblock(move || Maildrop::open(&store, &name)).await {
+        let (store, name, format) = (self.service.store.clone(), account.clone(), self.service.config.get().uidl_format.clone());
+        match smol::unblock(move || Maildrop::open(&store, &name, format)).await {
             Ok(maildrop) => {
                 let (count, size) = maildrop.stat();
                 self.account = Some(account);

@@ -6,11 +6,12 @@ use super::{
 };
 use crate::{
     accounts::AccountId,
+    config::UidlFormat,
     net::Wire,
     proto::pop3::{self, Code, Command, Response},
     store::{self, FlagOp, Flags, Folder, Store, Uid},
 };
-use std::{fmt::Write, sync::Arc, time::Duration};
+use std::{collections::HashSet, fmt::Write, sync::Arc, time::Duration};
 
 /// A listing goes out in pieces of about this size: 200,000 messages are not held as text.
 const PIECE: usize = 16 * 1024;
@@ -23,26 +24,68 @@ struct Message {
     /// Octets with CRLF line ends.
     size: u64,
     deleted: bool,
+    /// What UIDL says, when that is not made of the UID alone.
+    name: Option<Box<str>>,
 }
 
-/// A snapshot in UID order; message n is `messages[n - 1]`.
+/// A snapshot, in UID order unless another server noted one; message n is `messages[n - 1]`.
 pub(super) struct Maildrop {
     folder: Arc<Folder>,
     uid_validity: u32,
+    format: UidlFormat,
     messages: Vec<Message>,
     account: AccountId,
 }
 
 impl Maildrop {
     /// Job.
-    pub(super) fn open(store: &Arc<Store>, account: &AccountId) -> store::Result<Self> {
+    pub(super) fn open(store: &Arc<Store>, account: &AccountId, format: UidlFormat) -> store::Result<Self> {
         let home = store.home(&account.0)?;
         home.prepare()?;
         let folder = home.open("INBOX")?;
         folder.sync()?;
         let (uids, _) = folder.uids();
-        let messages = folder.meta(&uids).into_iter().flatten().map(|m| Message { uid: m.uid, size: m.size, deleted: false }).collect();
-        Ok(Self { uid_validity: folder.counts().uid_validity, messages, folder, account: account.clone() })
+        let messages = folder.meta(&uids).into_iter().flatten().map(|m| Message { uid: m.uid, size: m.size, deleted: false, name: None }).collect();
+        let mut maildrop = Self { uid_validity: folder.counts().uid_validity, format, messages, folder, account: account.clone() };
+        maildrop.name_all()?;
+        Ok(maildrop)
+    }
+
+    /// Job. Names and order as another server noted them. A name that two messages would have is the first one's; the
+    /// other is named as if nothing had been noted.
+    fn name_all(&mut self) -> store::Result<()> {
+        let noted = self.folder.noted()?;
+        let needs_names = self.format.needs_names();
+        if noted.is_empty() && !needs_names {
+            return Ok(());
+        }
+        let of = |uid: Uid| noted.binary_search_by_key(&uid.0, |n| n.uid.0).ok().and_then(|at| noted.get(at));
+        let mut taken: HashSet<Box<str>> = HashSet::new();
+        for m in &mut self.messages {
+            let name = of(m.uid).and_then(|n| unique_id(n.uidl.as_deref()?));
+            m.name = name.filter(|name| taken.insert(name.clone()));
+        }
+        for m in self.messages.iter_mut().filter(|m| m.name.is_none()) {
+            let base = if needs_names { self.folder.base(m.uid).unwrap_or_default() } else { Vec::new() };
+            let guid = of(m.uid).and_then(|n| n.guid.as_deref()).unwrap_or(&base);
+            let made = self.format.write(m.uid.0, self.uid_validity, &base, guid);
+            let mut name = made.unwrap_or_else(|| default_id(m.uid, self.uid_validity));
+            let is_short = !needs_names && !taken.contains(name.as_str());
+            while taken.contains(name.as_str()) {
+                name.push('+');
+            }
+            if !is_short {
+                taken.insert(name.clone().into());
+                m.name = Some(name.into());
+            }
+        }
+        self.messages.sort_by_key(|m| (of(m.uid).and_then(|n| n.order).unwrap_or(u32::MAX), m.uid));
+        Ok(())
+    }
+
+    fn unique_id(&self, m: &Message) -> String {
+        let made = || self.format.write(m.uid.0, self.uid_validity, b"", b"").unwrap_or_else(|| default_id(m.uid, self.uid_validity));
+        m.name.as_deref().map_or_else(made, str::to_owned)
     }
 
     /// How many, and their octets; without what is marked.
@@ -54,10 +97,14 @@ impl Maildrop {
         self.messages.iter().enumerate().map(|(n, m)| (n + 1, m)).filter(|(_, m)| !m.deleted)
     }
 
-    fn message(&mut self, number: u32) -> Result<&mut Message, Response> {
+    fn at(&self, number: u32) -> Result<usize, Response> {
         let index = (number as usize).checked_sub(1);
-        let found = index.and_then(|i| self.messages.get_mut(i)).filter(|m| !m.deleted);
+        let found = index.filter(|i| self.messages.get(*i).is_some_and(|m| !m.deleted));
         found.ok_or_else(|| Response::err("No such message"))
+    }
+
+    fn message(&self, number: u32) -> Result<&Message, Response> {
+        self.at(number).map(|at| &self.messages[at])
     }
 
     /// `None`: all was said already.
@@ -68,21 +115,18 @@ impl Maildrop {
                 Response::ok(format!("{count} {size}"))
             }
             Command::List(None) => return self.listing(wire, |m| m.size.to_string()).await,
-            Command::Uidl(None) => {
-                let uid_validity = self.uid_validity;
-                return self.listing(wire, |m| pop3::unique_id(m.uid.0, uid_validity)).await;
-            }
+            Command::Uidl(None) => return self.listing(wire, |m| self.unique_id(m)).await,
             Command::List(Some(n)) => self.message(n).map_or_else(|no| no, |m| Response::ok(format!("{n} {}", m.size))),
-            Command::Uidl(Some(n)) => {
-                let uid_validity = self.uid_validity;
-                self.message(n).map_or_else(|no| no, |m| Response::ok(format!("{n} {}", pop3::unique_id(m.uid.0, uid_validity))))
-            }
+            Command::Uidl(Some(n)) => match self.message(n) {
+                Ok(m) => Response::ok(format!("{n} {}", self.unique_id(m))),
+                Err(no) => no,
+            },
             Command::Retr(n) => return self.retrieve(wire, n, None).await,
             Command::Top(n, lines) => return self.retrieve(wire, n, Some(lines)).await,
-            Command::Dele(n) => self.message(n).map_or_else(
+            Command::Dele(n) => self.at(n).map_or_else(
                 |no| no,
-                |m| {
-                    m.deleted = true;
+                |at| {
+                    self.messages[at].deleted = true;
                     Response::ok("Marked to be deleted")
                 },
             ),
@@ -140,6 +184,17 @@ impl Maildrop {
         }
         Ok(None)
     }
+}
+
+/// What another server noted, if it can be sent (RFC 1939 §7); longer than that allows is what clients know it by.
+fn unique_id(noted: &[u8]) -> Option<Box<str>> {
+    let usable = noted.len() <= 255 && noted.iter().all(|b| (0x21..=0x7e).contains(b));
+    std::str::from_utf8(noted).ok().filter(|_| usable && !noted.is_empty()).map(Into::into)
+}
+
+/// For a message whose file name cannot be one.
+fn default_id(uid: Uid, uid_validity: u32) -> String {
+    UidlFormat::default().write(uid.0, uid_validity, b"", b"").unwrap_or_default()
 }
 
 /// Job. A flag that cannot be set is no reason to keep the message from its reader.

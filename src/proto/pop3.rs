@@ -214,11 +214,6 @@ pub fn top(message: &[u8], lines: u32) -> &[u8] {
     message.get(..header + end.unwrap_or(body.len())).unwrap_or(message)
 }
 
-/// UIDL in the form of Dovecot's default `%08Xu%08Xv`, so that a maildrop taken over from it is not fetched again.
-pub fn unique_id(uid: u32, uid_validity: u32) -> String {
-    format!("{uid:08x}{uid_validity:08x}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -326,11 +321,5 @@ mod tests {
         for (message, lines, want) in CASES {
             assert_eq!(std::str::from_utf8(top(message.as_bytes(), *lines)).unwrap(), *want, "{message:?} {lines}");
         }
-    }
-
-    #[test]
-    fn unique_ids() {
-        assert_eq!(unique_id(1, 0x5f5e_1000), "000000015f5e1000");
-        assert_eq!(unique_id(u32::MAX, 10), "ffffffff0000000a");
     }
 }

@@ -43,7 +43,7 @@ impl Session {
     }
 
     /// RFC 5321 §4.1.1.3
-    pub(super) fn rcpt(&mut self, path: Path, params: RcptParams) -> Reply {
+    pub(super) async fn rcpt(&mut self, path: Path, params: RcptParams) -> Reply {
         let Some(open) = &mut self.transaction else {
             return Reply::new(503, (5, 5, 1), "MAIL first");
         };
@@ -64,7 +64,7 @@ impl Session {
                 Address { local: "postmaster".into(), domain: domain.clone() }
             }
         };
-        match self.service.mta.rcpt(&open.mail.client, open.mail.sender.as_ref(), &address) {
+        match self.service.mta.rcpt(&open.mail.client, &open.mail.params, &address).await {
             Ok(()) => {
                 open.mail.recipients.push(mta::Recipient { address, notify: notify(params.notify), orcpt: params.orcpt });
                 Reply::new(250, (2, 1, 5), "Ok")

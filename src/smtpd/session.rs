@@ -173,7 +173,7 @@ impl Session {
             Command::Ehlo(name) => self.ehlo(name)?,
             Command::Helo(name) => self.helo(name)?,
             Command::Mail(path, params) => self.mail(path, params)?,
-            Command::Rcpt(path, params) => self.rcpt(path, params),
+            Command::Rcpt(path, params) => self.rcpt(path, params).await,
             Command::Data => self.data().await?,
             Command::Bdat { size, last } => self.bdat(size, last).await?,
             Command::Rset => {

@@ -2,7 +2,12 @@
 //!
 //! No UID is given here. A folder that somebody has open is told at once, and numbers the message in memory.
 
-use super::{Error, Flags, Folder, Home, Result, Store, Target, enter::Arrival, file, lock};
+use super::{
+    Error, Flags, Folder, Home, Result, Store, Target, Usage,
+    enter::Arrival,
+    file, lock,
+    quota::{Account, After, Booking},
+};
 use crate::disk::{self, Draft};
 use std::{
     path::{Path, PathBuf},
@@ -15,6 +20,7 @@ struct Message<'a> {
     prefix: &'a [u8],
     draft: &'a Draft,
     base: String,
+    size: u64,
     vsize: u64,
     date: i64,
 }
@@ -23,7 +29,18 @@ struct Message<'a> {
 struct Aim {
     home: Home,
     dir: PathBuf,
+    limited: Option<Account>,
+    booking: Option<Booking>,
     done: Result<()>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Mail,
+    /// Of our own, which must arrive.
+    Ours,
+    /// About the quota: no further one because of it.
+    Warning,
 }
 
 impl Store {
@@ -32,7 +49,20 @@ impl Store {
     /// `folder`: None is INBOX; a missing folder falls back to INBOX. Homes are made as needed.
     /// `prefix` stands before the message, for all targets the same.
     pub fn deliver(self: &Arc<Self>, targets: &[Target], prefix: &[u8], draft: &Draft, now: SystemTime) -> Vec<Result<()>> {
-        let mut aims: Vec<Result<Aim>> = targets.iter().map(|t| self.aim(t)).collect();
+        self.deliver_as(Kind::Mail, targets, prefix, draft, now)
+    }
+
+    /// Job. The same, also to who is over quota; it counts all the same.
+    pub fn deliver_anyway(self: &Arc<Self>, targets: &[Target], prefix: &[u8], draft: &Draft, now: SystemTime) -> Vec<Result<()>> {
+        self.deliver_as(Kind::Ours, targets, prefix, draft, now)
+    }
+
+    pub(super) fn deliver_warning(self: &Arc<Self>, to: Target, draft: &Draft, now: SystemTime) -> Result<()> {
+        self.deliver_as(Kind::Warning, &[to], b"", draft, now).into_iter().collect()
+    }
+
+    fn deliver_as(self: &Arc<Self>, kind: Kind, targets: &[Target], prefix: &[u8], draft: &Draft, now: SystemTime) -> Vec<Result<()>> {
+        let mut aims: Vec<Result<Aim>> = targets.iter().map(|t| self.aim(t, now)).collect();
         let message = match self.message(prefix, draft, now) {
             Ok(m) => m,
             Err(e) => return targets.iter().map(|_| Err(e.again().into())).collect(),
@@ -50,7 +80,17 @@ impl Store {
             seen.push(aim.dir.clone());
             live.push(aim);
         }
+        let weight = Usage::of(message.size);
+        if kind == Kind::Mail {
+            // All before the first is booked: who counts waits for those that are booked.
+            admit(&mut live, |account| account.check(weight).map(|()| None));
+        }
+        admit(&mut live, |account| account.book(weight, kind == Kind::Mail).map(Some));
         self.place(&message, &mut live);
+        let settle: Vec<Account> =
+            live.iter_mut().filter_map(|aim| aim.booking.take().filter(|_| aim.done.is_ok())).filter_map(|b| b.keep(weight)).collect();
+        let after = if kind == Kind::Mail { After::Filed } else { After::Other };
+        settle.iter().filter(|_| kind != Kind::Warning).for_each(|account| account.settle(after));
         for (n, dir) in doubles {
             let failed = aims.iter().flatten().find(|a| a.dir == dir).and_then(|a| a.done.as_ref().err().map(again));
             if let (Some(Ok(aim)), Some(e)) = (aims.get_mut(n), failed) {
@@ -60,10 +100,11 @@ impl Store {
         aims.into_iter().map(|aim| aim.and_then(|a| a.done)).collect()
     }
 
-    fn aim(self: &Arc<Self>, target: &Target) -> Result<Aim> {
+    fn aim(self: &Arc<Self>, target: &Target, now: SystemTime) -> Result<Aim> {
         let home = self.home(&target.account)?;
         let dir = home.delivery_dir(target.folder.as_deref());
-        Ok(Aim { home, dir, done: Ok(()) })
+        let limited = home.limited_at(now);
+        Ok(Aim { home, dir, limited, booking: None, done: Ok(()) })
     }
 
     fn message<'a>(&self, prefix: &'a [u8], draft: &'a Draft, now: SystemTime) -> disk::Result<Message<'a>> {
@@ -72,7 +113,7 @@ impl Store {
         let mut vsize = size + file::lone_lfs(prefix, &mut last);
         draft.chunks(|c| vsize += file::lone_lfs(c, &mut last)).map_err(|e| disk::Error::new("read draft for", &self.root, e))?;
         let date = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX));
-        Ok(Message { prefix, draft, base: file::fresh(&self.host, now, None, size, vsize), vsize, date })
+        Ok(Message { prefix, draft, base: file::fresh(&self.host, now, None, size, vsize), size, vsize, date })
     }
 
     /// Writes it below the first home that takes it, and links it into the others.
@@ -127,6 +168,18 @@ impl Store {
     }
 }
 
+/// Those that may not have it leave.
+fn admit(live: &mut Vec<&mut Aim>, ask: impl Fn(&Account) -> Result<Option<Booking>>) {
+    live.retain_mut(|aim| {
+        let Some(account) = &aim.limited else { return true };
+        match ask(account) {
+            Ok(booking) => aim.booking = booking,
+            Err(e) => aim.done = Err(e),
+        }
+        aim.done.is_ok()
+    });
+}
+
 /// A file under `tmp/`, fsynced. The home is made when there is none.
 fn write_tmp(aim: &Aim, message: &Message<'_>) -> Result<PathBuf> {
     let tmp = aim.dir.join("tmp").join(&message.base);
@@ -155,9 +208,11 @@ fn again(e: &Error) -> Error {
     match e {
         Error::Disk(e) => Error::Disk(e.again()),
         Error::Full => Error::Full,
+        Error::OverQuota(over) => Error::OverQuota(*over),
         Error::NotFound(n) => Error::NotFound(n.clone()),
         Error::Exists(n) => Error::Exists(n.clone()),
         Error::BadName(n) => Error::BadName(n.clone()),
+        Error::Limit(what) => Error::Limit(what),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the store says in the log.
 
+use super::{Level, Limits, Usage};
 use crate::{disk, journal::Line};
 use nix::errno::Errno;
 use std::path::Path;
@@ -47,6 +48,28 @@ pub(super) fn wrong_size(path: &Path, named: u64, real: u64) {
 }
 pub(super) fn swept(path: &Path) {
     Line::info("store", "swept").with("path", path.display()).send();
+}
+pub(super) fn counted(account: &str, usage: Usage) {
+    Line::debug("store", "counted").with("account", account).with("bytes", usage.bytes).with("messages", usage.messages).send();
+}
+/// A message did not fit, and this is the first.
+pub(super) fn full(account: &str, usage: Usage, limits: Limits) {
+    over(Line::warn("store", "over-quota"), account, usage, limits).send();
+}
+pub(super) fn warned(account: &str, level: &Level, failed: Option<&super::Error>) {
+    let line = if failed.is_some() { Line::warn("store", "quota-warning") } else { Line::info("store", "quota-warning") };
+    over(line, account, level.usage, level.limits).with("percent", level.percent).with_some("error", failed).send();
+}
+/// Mail goes on without.
+pub(super) fn no_books(account: &str, e: &disk::Error) {
+    Line::warn("store", "quota-unknown").with("account", account).with("error", e).send();
+}
+fn over(line: Line, account: &str, usage: Usage, limits: Limits) -> Line {
+    line.with("account", account)
+        .with("bytes", usage.bytes)
+        .with("messages", usage.messages)
+        .with("max-bytes", limits.bytes)
+        .with("max-messages", limits.messages)
 }
 /// What other programs do in open folders is found by looking every 15 seconds.
 pub(super) fn no_notices(e: Errno) {

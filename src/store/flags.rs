@@ -1,9 +1,11 @@
 //! Flags, keywords and EXPUNGE: a rename or an unlink per message, which is the commit (invariant 4).
 
 use super::{
-    Error, FlagOp, Flags, Folder, ModSeq, Result, Stored, Uid, file,
+    Error, FlagOp, Flags, Folder, ModSeq, Result, Stored, Uid, Usage, file,
     keywords::{self, LETTERS},
-    lock, scan,
+    lock, maildirsize,
+    quota::Removal,
+    scan,
     sync::Disk,
 };
 use crate::disk;
@@ -152,21 +154,29 @@ impl Folder {
     /// Job. Removes these whatever their flags; the caller chose those with \Deleted. What was removed. When it
     /// fails half-way, what is gone is told by [`Folder::changes_since`].
     pub fn expunge(&self, uids: &[Uid]) -> Result<Vec<Uid>> {
-        let mut d = lock(&self.disk);
+        let mut removal = self.limited().map(|account| account.removal());
+        let done = self.expunge_from(&mut lock(&self.disk), uids, removal.as_mut());
+        if let Some(removal) = removal {
+            removal.end();
+        }
+        done
+    }
+
+    fn expunge_from(&self, d: &mut Disk, uids: &[Uid], mut removal: Option<&mut Removal>) -> Result<Vec<Uid>> {
         self.check()?;
         let wanted: Vec<Uid> = self.meta(uids).into_iter().flatten().map(|m| m.uid).collect();
-        let missed = self.remove(&mut d, &wanted)?;
+        let missed = self.remove(d, &wanted, removal.as_deref_mut())?;
         if !missed.is_empty() {
             // Renamed or removed by somebody else: one more look tells which.
-            self.take_in(&mut d, true)?;
-            self.remove(&mut d, &missed)?;
+            self.take_in(d, true)?;
+            self.remove(d, &missed, removal)?;
         }
         let state = lock(&self.state);
         Ok(wanted.into_iter().filter(|u| state.at(u.0).is_none()).collect())
     }
 
     /// Those whose file was not there under its name.
-    fn remove(&self, d: &mut Disk, uids: &[Uid]) -> Result<Vec<Uid>> {
+    fn remove(&self, d: &mut Disk, uids: &[Uid], mut removal: Option<&mut Removal>) -> Result<Vec<Uid>> {
         let dir = self.dir();
         let upto = lock(&self.state).modseq + 1;
         d.lease.cover(&dir, upto);
@@ -174,8 +184,14 @@ impl Folder {
         let done = self.own_change(d, &dir, || {
             for uid in uids {
                 let Some(path) = lock(&self.state).file(uid.0).map(|(is_new, name)| scan::path(&dir, is_new, &name)) else { continue };
+                let size = if removal.is_some() { maildirsize::size(&path).ok().flatten() } else { None };
                 match disk::remove_file(&path) {
-                    Ok(()) => gone.push(uid.0),
+                    Ok(()) => {
+                        gone.push(uid.0);
+                        if let (Some(removal), Some(size)) = (&mut removal, size) {
+                            removal.add(Usage::of(size));
+                        }
+                    }
                     Err(e) if e.is_not_found() => missed.push(*uid),
                     Err(e) => return Err(Error::from(e)),
                 }

@@ -22,6 +22,7 @@ use std::{
 pub(super) struct Place {
     pub name: String,
     pub dir: Arc<Path>,
+    pub account: Arc<str>,
     /// The home's `Maildir/`.
     pub maildir: Arc<Path>,
 }

@@ -4,7 +4,7 @@ use super::{
     Counts, Error, Folder, Home, Listed, Result, courier,
     folder::Place,
     layout::{self, Folders, Layout},
-    ledger, lock, names, subscriptions,
+    ledger, lock, maildirsize, names, subscriptions,
 };
 use crate::disk;
 use std::{
@@ -76,7 +76,7 @@ impl Home {
     }
 
     fn place(&self, name: String, dir: PathBuf) -> Place {
-        Place { name, dir: dir.into(), maildir: Arc::clone(&self.maildir) }
+        Place { name, dir: dir.into(), account: Arc::clone(&self.account), maildir: Arc::clone(&self.maildir) }
     }
 
     /// Durable. `tmp/` comes last: who finds it may deliver, and everything above and beside it is on the disk.
@@ -215,6 +215,7 @@ impl Home {
         let trash = self.maildir.join(format!("..gatepost-trash.{:016x}", disk::unique()));
         let relative = dir.strip_prefix(&self.maildir).unwrap_or(&dir);
         let has_children = self.folders()?.dirs.values().any(|d| d != relative && d.starts_with(relative));
+        let removal = self.limited().map(|a| a.removal());
         let folder = self.store.opened(&dir);
         let held = folder.as_ref().map(|f| lock(&f.disk));
         // Away in one step, whatever happens while the files are removed.
@@ -228,6 +229,10 @@ impl Home {
             f.mark_gone();
         }
         drop(held);
+        if let Some(mut removal) = removal {
+            removal.add(maildirsize::count_folder(&trash).unwrap_or_default());
+            removal.end();
+        }
         disk::sync_dir(dir.parent().unwrap_or(&dir))?;
         // The folder is deleted; files that cannot be removed now go with the next one.
         let _ = disk::remove_tree(&trash);

@@ -75,7 +75,7 @@ impl Files {
                 continue;
             }
             if names.len() == MAX {
-                return Err(Error::BadName(format!("more than {MAX} keywords in one folder")));
+                return Err(Error::Limit("more than 64 keywords in one folder"));
             }
             if !is_keyword(name) {
                 return Err(Error::BadName("not a keyword".to_owned()));
@@ -266,6 +266,6 @@ mod tests {
         let read = Files::default().refresh(dir.path()).unwrap().unwrap();
         assert_eq!((read.names.len(), read.high.len()), (30, 1));
         let many: Vec<String> = (0..65).map(|n| format!("m{n}")).collect();
-        assert!(matches!(files.define(dir.path(), names, &many), Err(Error::BadName(_))));
+        assert!(matches!(files.define(dir.path(), names, &many), Err(Error::Limit(_))));
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! The files: `deliver` (into `new/`), `sync` (what is on disk becomes state, with `scan`, `watch` and `enter`),
 //! `notice` (when others changed it), `flags` and `transfer` (what sessions change), `state` (messages and their history
-//! in memory), `ledger`, `uidlist` and `keywords` (Dovecot's files), `courier` (what Courier left), `home`, `layout`,
+//! in memory), `ledger`, `uidlist` and `keywords` (Dovecot's files), `courier` and `noted` (what other servers left), `home`, `layout`,
 //! `names` and `subscriptions` (folders).
 //!
 //! Locks, in this order: a folder's `disk` (a whole job; of two folders the lower address first), the UID list's
@@ -25,12 +25,15 @@ mod home;
 mod keywords;
 mod layout;
 mod ledger;
+mod maildirsize;
 mod modseq;
 mod names;
+mod noted;
 mod notice;
 #[cfg(test)]
 mod notice_tests;
 mod packed;
+mod quota;
 #[cfg(test)]
 mod race_tests;
 mod scan;
@@ -49,13 +52,15 @@ mod watch;
 
 use crate::disk::{self, Draft};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
 
 pub use folder::Folder;
+pub use noted::Noted;
 pub use notice::{Look, Notices};
+pub use quota::{Level, Limits, Over, Quotas, Usage};
 
 /// RFC 9051 §2.3.1.1: never reused in a folder, strictly ascending.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -72,8 +77,12 @@ pub enum Error {
     Exists(String),
     /// A name that cannot be a folder; the text says why.
     BadName(String),
-    /// Disk or quota full: 452 4.2.2 / NO [OVERQUOTA].
+    /// More of something than there may be; the text says of what.
+    Limit(&'static str),
+    /// The disk is full: 452 4.3.1 / NO [OVERQUOTA].
     Full,
+    /// The account is full: 452 4.2.2 or 552 5.2.2 / NO [OVERQUOTA].
+    OverQuota(Over),
     Disk(disk::Error),
 }
 
@@ -88,7 +97,10 @@ impl std::fmt::Display for Error {
             Self::NotFound(n) => write!(f, "no such folder: {n}"),
             Self::Exists(n) => write!(f, "folder exists already: {n}"),
             Self::BadName(why) => f.write_str(why),
+            Self::Limit(why) => f.write_str(why),
             Self::Full => f.write_str("the disk is full"),
+            Self::OverQuota(over) if over.never => f.write_str("larger than all that the account may keep"),
+            Self::OverQuota(_) => f.write_str("the account is over its quota"),
             Self::Disk(e) => e.fmt(f),
         }
     }
@@ -190,6 +202,9 @@ pub struct Store {
     /// What is remembered of others; bounded.
     rests: Mutex<HashMap<PathBuf, folder::Rest>>,
     summaries: Mutex<summary::Cache>,
+    quotas: OnceLock<Box<dyn Quotas>>,
+    /// Homes with limits in which other programs were seen, by `Maildir/`; bounded.
+    touched: Mutex<HashSet<Arc<Path>>>,
     notices: Arc<Notices>,
     _locks: dotlock::Token,
 }
@@ -213,6 +228,8 @@ impl Store {
             open: Mutex::default(),
             rests: Mutex::default(),
             summaries: Mutex::default(),
+            quotas: OnceLock::new(),
+            touched: Mutex::default(),
             notices: Arc::default(),
             _locks: dotlock::Token::new(root),
         }))
@@ -235,7 +252,7 @@ impl Store {
             return Err(bad());
         }
         let maildir = self.root.join(domain).join(local).join("Maildir");
-        Ok(Home { store: Arc::clone(self), maildir: maildir.into() })
+        Ok(Home { store: Arc::clone(self), account: account.into(), maildir: maildir.into() })
     }
 
     /// The one copy of a folder's state, not loaded yet when nobody had it open.
@@ -306,6 +323,7 @@ pub struct Listed {
 #[derive(Clone)]
 pub struct Home {
     store: Arc<Store>,
+    account: Arc<str>,
     maildir: Arc<Path>,
 }
 

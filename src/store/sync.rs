@@ -118,6 +118,9 @@ impl Folder {
         // In this order files that have no UID yet get theirs.
         fresh.sort_by_cached_key(|(f, _)| (file::time(&f.name), f.name.clone()));
         found.append(&mut fresh);
+        if d.loaded && !(found.is_empty() && diff.missing.is_empty()) {
+            self.touched();
+        }
         let mut arrivals = Vec::with_capacity(found.len());
         // Sessions of an open folder do not wait for all; those with a number must come in at once, or they lose it.
         let until = if d.loaded && held.is_none() { disk::clock().saturating_add(PATIENCE_NS) } else { i64::MAX };

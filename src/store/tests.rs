@@ -9,6 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+mod quota;
 mod takeover;
 
 struct World {
@@ -576,7 +577,12 @@ fn a_look_that_failed_is_not_half_believed() {
     w.reopen();
     let maildir: Arc<Path> = w.maildir().into();
     // Two sessions wait for one folder; the first meets trouble.
-    let folder = w.store.shared(super::folder::Place { name: "INBOX".to_owned(), dir: Arc::clone(&maildir), maildir: Arc::clone(&maildir) });
+    let folder = w.store.shared(super::folder::Place {
+        name: "INBOX".to_owned(),
+        dir: Arc::clone(&maildir),
+        account: "alice@example.org".into(),
+        maildir: Arc::clone(&maildir),
+    });
     let (keywords, aside) = (maildir.join("dovecot-keywords"), maildir.join("aside"));
     std::fs::rename(&keywords, &aside).unwrap();
     std::fs::create_dir(&keywords).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! A copy is a link, a move a rename, both under a fresh name: one base never stands for two messages of a folder.
 
-use super::{Append, Error, Folder, Result, Uid, enter::Arrival, file, keywords::LETTERS, lock, scan, sync::Disk};
+use super::{Append, Error, Folder, Result, Uid, Usage, enter::Arrival, file, keywords::LETTERS, lock, quota::After, scan, sync::Disk};
 use crate::disk;
 use nix::errno::Errno;
 use std::{
@@ -33,6 +33,23 @@ struct Passage {
 impl Folder {
     /// Job. All or none. Fsynced, directory too. The new UIDs.
     pub fn append(&self, messages: &[Append<'_>]) -> Result<Vec<Uid>> {
+        let weight = messages.iter().fold(Usage::default(), |sum, m| sum.plus(Usage::of(m.draft.len())));
+        self.booked(weight, || self.append_now(messages), |_| weight)
+    }
+
+    /// Adds to what the account keeps: `weight` before, and afterwards what it was. No folder's lock is held.
+    fn booked<T>(&self, weight: Usage, add: impl FnOnce() -> Result<T>, added: impl FnOnce(&T) -> Usage) -> Result<T> {
+        let Some(account) = self.limited() else { return add() };
+        account.check(weight)?;
+        let booking = account.book(weight, true)?;
+        let done = add()?;
+        if let Some(account) = booking.keep(added(&done)) {
+            account.settle(After::Filed);
+        }
+        Ok(done)
+    }
+
+    fn append_now(&self, messages: &[Append<'_>]) -> Result<Vec<Uid>> {
         let bits = {
             let mut d = lock(&self.disk);
             self.check()?;
@@ -97,7 +114,12 @@ impl Folder {
     /// Job. Hard links; flags, keywords and internal date kept. Pairs (source, new), all or none; messages that are
     /// gone are left out.
     pub fn copy(&self, uids: &[Uid], to: &Self) -> Result<Vec<(Uid, Uid)>> {
-        self.transfer(uids, to, false)
+        let weight = if to.limited().is_some() { self.weight(uids) } else { Usage::default() };
+        to.booked(
+            weight,
+            || self.transfer(uids, to, false),
+            |pairs| if pairs.len() as u64 == weight.messages { weight } else { self.weight(&pairs.iter().map(|(old, _)| *old).collect::<Vec<_>>()) },
+        )
     }
 
     /// Job. Renames. Pairs (source, new) of what was moved: all or none but for those that are gone.

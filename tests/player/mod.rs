@@ -257,6 +257,9 @@ impl Session {
             "restart" => {
                 self.conns.clear();
                 self.server.stop()?;
+                if !rest.is_empty() {
+                    host::act(&self.dir, "sh", rest, &[], &mut self.captures)?;
+                }
                 self.server = Server::start(&self.dir, &self.fixtures, self.log.clone())?;
                 Ok(())
             }

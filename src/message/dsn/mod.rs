@@ -147,7 +147,7 @@ impl Report<'_> {
             Action::Delivered | Action::Relayed | Action::Expanded => "Your message was delivered",
         };
         let (date, message_id) = (self.date, self.message_id);
-        Notice { from: ("Mail Delivery", &from), to: self.to, subject, date, message_id, text: "" }.header(out);
+        Notice { from: ("Mail Delivery", &from), to: self.to, subject, date, message_id, answer: true, text: "" }.header(out);
         if let Some(id) = message_id_of(self.bytes()) {
             out.field("In-Reply-To", id);
             out.field("References", id);
