@@ -8,7 +8,7 @@ mod notices;
 use crate::{
     accounts::Accounts,
     config::{self, Config, Live, Problem},
-    control,
+    control, disk,
     dns::{self, Dns},
     imapd,
     journal::Line,
@@ -74,7 +74,8 @@ impl Rooms {
 
     /// Opens store and spool (as the user that will own their files).
     pub fn open(config: Config, secrets: Secrets) -> Result<Self, String> {
-        let store = Store::open(&config.state.join("mail"), &config.hostname, imapd::summary::make).map_err(|e| e.to_string())?;
+        // Several hosts that serve one tree are one `hostname` to the world; in file names each is itself.
+        let store = Store::open(&config.state.join("mail"), disk::hostname(), imapd::summary::make).map_err(|e| e.to_string())?;
         let spool = Arc::new(Spool::open(&config.state.join("spool")).map_err(|e| e.to_string())?);
         let dns = Dns::new(&config.dns)?;
         let config = Arc::new(Live::new(config));

@@ -71,7 +71,11 @@ impl std::error::Error for Error {
 }
 
 /// Test hook: the n-th operation from now fails, or ends the process as `kill -9` would.
+///
+/// A write that fails has put half of its bytes there, as it may on a real disk; a long one that is
+/// killed is so once before it, once half-way and once after it. Reading is counted apart, because it changes nothing: only [`Kind::Unreadable`] hits it.
 pub mod fault {
+    use nix::errno::Errno;
     use std::{
         io,
         sync::atomic::{AtomicI64, AtomicU8, Ordering},
@@ -84,10 +88,26 @@ pub mod fault {
     pub enum Kind {
         /// The process ends at once, without destructors.
         Kill = 1,
-        /// EIO, once.
+        /// EIO, once, from what writes.
         Io = 2,
-        /// ENOSPC from there on, for every operation that writes.
+        /// ENOSPC from there on, for every operation that needs space.
         Full = 3,
+        /// EIO, once, from what reads.
+        Unreadable = 4,
+        /// EROFS from there on, for every operation that writes.
+        ReadOnly = 5,
+    }
+
+    impl Kind {
+        const ALL: [(Self, &str); 5] =
+            [(Self::Kill, "kill"), (Self::Io, "io"), (Self::Full, "full"), (Self::Unreadable, "unreadable"), (Self::ReadOnly, "readonly")];
+
+        pub fn parse(word: &str) -> Option<Self> {
+            Self::ALL.iter().find(|(_, w)| *w == word).map(|(k, _)| *k)
+        }
+        fn of(n: u8) -> Option<Self> {
+            Self::ALL.iter().find(|(k, _)| *k as u8 == n).map(|(k, _)| *k)
+        }
     }
 
     /// Arms the hook for the whole process: operation number `n` (0 is the next one) fails.
@@ -104,57 +124,95 @@ pub mod fault {
     pub fn arm_from_env() {
         let Ok(v) = std::env::var("GATEPOST_FAULT") else { return };
         let Some((kind, n)) = v.split_once(':') else { return };
-        let kind = match kind {
-            "kill" => Kind::Kill,
-            "io" => Kind::Io,
-            "full" => Kind::Full,
-            _ => return,
-        };
-        if let Ok(n) = n.parse() {
+        if let (Some(kind), Ok(n)) = (Kind::parse(kind), n.parse()) {
             arm(n, kind);
         }
     }
 
-    /// For an operation that a full disk does not stop.
-    pub(super) fn step_free() -> io::Result<()> {
-        if KIND.load(Ordering::Relaxed) == Kind::Full as u8 { Ok(()) } else { step() }
+    /// What an operation does, as far as the hook cares.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub(super) enum Does {
+        Read,
+        /// Changes something and needs space.
+        Write,
+        /// Changes something that a full disk does not stop.
+        Free,
     }
 
-    pub(super) fn step() -> io::Result<()> {
-        let kind = KIND.load(Ordering::Relaxed);
-        if kind == 0 {
+    pub(super) fn step(does: Does) -> io::Result<()> {
+        let Some(kind) = Kind::of(KIND.load(Ordering::Relaxed)) else { return Ok(()) };
+        let concerns = match kind {
+            Kind::Unreadable => does == Does::Read,
+            Kind::Full => does == Does::Write,
+            Kind::Kill | Kind::Io | Kind::ReadOnly => does != Does::Read,
+        };
+        if !concerns {
             return Ok(());
         }
         let left = LEFT.fetch_sub(1, Ordering::SeqCst);
+        let no = |e: Errno| Err(io::Error::from_raw_os_error(e as i32));
         match kind {
-            1 if left == 0 => {
+            Kind::Kill if left == 0 => {
                 let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
                 Ok(())
             }
-            2 if left == 0 => Err(io::Error::from_raw_os_error(nix::errno::Errno::EIO as i32)),
-            3 if left <= 0 => Err(io::Error::from_raw_os_error(nix::errno::Errno::ENOSPC as i32)),
+            Kind::Io | Kind::Unreadable if left == 0 => no(Errno::EIO),
+            Kind::Full if left <= 0 => no(Errno::ENOSPC),
+            Kind::ReadOnly if left <= 0 => no(Errno::EROFS),
             _ => Ok(()),
         }
     }
+
+    /// Up to here a write is killed before it or after it: the kernel looks for a signal between pages.
+    const PAGE: usize = 4096;
+
+    /// The second step of a long write that is killed. True: now, and the caller puts half of it there before its next step.
+    pub(super) fn is_torn(len: usize) -> bool {
+        if KIND.load(Ordering::Relaxed) != Kind::Kill as u8 || len <= PAGE {
+            return false;
+        }
+        let now = LEFT.load(Ordering::SeqCst) == 0;
+        if !now {
+            LEFT.fetch_sub(1, Ordering::SeqCst);
+        }
+        now
+    }
 }
 
+use fault::Does;
+
 fn at<T>(op: &'static str, path: &Path, f: impl FnOnce() -> io::Result<T>) -> Result<T> {
-    fault::step().and_then(|()| f()).map_err(|e| Error::new(op, path, e))
+    fault::step(Does::Write).and_then(|()| f()).map_err(|e| Error::new(op, path, e))
 }
 
 /// As [`at`] for what needs no space, so a full disk does not stop it.
 fn at_free<T>(op: &'static str, path: &Path, f: impl FnOnce() -> io::Result<T>) -> Result<T> {
-    fault::step_free().and_then(|()| f()).map_err(|e| Error::new(op, path, e))
+    fault::step(Does::Free).and_then(|()| f()).map_err(|e| Error::new(op, path, e))
+}
+
+/// As [`at`] for what changes nothing. Once more when the file was replaced on another host between our finding its
+/// name and our asking for it (NFS).
+fn look<T>(op: &'static str, path: &Path, mut f: impl FnMut() -> io::Result<T>) -> Result<T> {
+    let mut tries = 0;
+    let found = fault::step(Does::Read).and_then(|()| {
+        loop {
+            match f() {
+                Err(e) if e.raw_os_error() == Some(nix::errno::Errno::ESTALE as i32) && tries < 10 => tries += 1,
+                done => return done,
+            }
+        }
+    });
+    found.map_err(|e| Error::new(op, path, e))
 }
 
 /// Whole file. Callers bound the size by what they put there.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|e| Error::new("read", path, e))
+    look("read", path, || fs::read(path))
 }
 
 /// As [`read`], for what other programs may have put there: nothing but a file, and at most `max` bytes.
 pub fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>> {
-    let read = || {
+    look("read", path, || {
         // A pipe opens at once this way, and is refused below.
         let file = OpenOptions::new().read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(path)?;
         let known = file.metadata()?;
@@ -167,8 +225,7 @@ pub fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(usize::try_from(known.len()).unwrap_or(0));
         file.take(max).read_to_end(&mut bytes)?;
         Ok(bytes)
-    };
-    read().map_err(|e| Error::new("read", path, e))
+    })
 }
 
 /// `None` when the file is not there.
@@ -180,8 +237,19 @@ pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
+/// As [`open`], for what other programs may have put there: nothing but a file, and without waiting for anybody. With
+/// its size.
+pub fn open_file(path: &Path) -> Result<(File, u64)> {
+    let open = || {
+        let file = OpenOptions::new().read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(path)?;
+        let known = file.metadata()?;
+        if known.is_file() { Ok((file, known.len())) } else { Err(io::ErrorKind::InvalidInput.into()) }
+    };
+    open().map_err(|e| Error::new("open", path, e))
+}
+
 pub fn open(path: &Path) -> Result<File> {
-    File::open(path).map_err(|e| Error::new("open", path, e))
+    look("open", path, || File::open(path))
 }
 
 /// Creates a file that must not exist yet, for writing and reading.
@@ -200,7 +268,16 @@ pub fn append_line(path: &Path, line: &[u8]) -> Result<()> {
 }
 
 pub fn write_all(file: &mut File, path: &Path, bytes: &[u8]) -> Result<()> {
-    at("write", path, || file.write_all(bytes))
+    at_torn("write", path, file, bytes)
+}
+
+fn at_torn(op: &'static str, path: &Path, file: &mut File, bytes: &[u8]) -> Result<()> {
+    let half = bytes.split_at(bytes.len() / 2).0;
+    let failed = fault::step(Does::Write);
+    if failed.is_err() || fault::is_torn(bytes.len()) {
+        file.write_all(half).and(failed).and_then(|()| fault::step(Does::Write)).map_err(|e| Error::new(op, path, e))?;
+    }
+    file.write_all(bytes).map_err(|e| Error::new(op, path, e))
 }
 
 /// Appends the whole of a file to another; the kernel copies.
@@ -271,12 +348,23 @@ pub(crate) static WHOLE_SECONDS: std::sync::atomic::AtomicBool = std::sync::atom
 
 /// Follows symbolic links.
 pub fn stat(path: &Path) -> Result<Stat> {
-    let m = fs::metadata(path).map_err(|e| Error::new("stat", path, e))?;
+    look("stat", path, || fs::metadata(path)).map(|m| known(&m))
+}
+
+/// As [`stat`], but what holds now also where another host has the file: opening is when an NFS client asks its server,
+/// and not its cache (close-to-open).
+pub fn stat_now(path: &Path) -> Result<Stat> {
+    // Without reading: a pipe does not keep us.
+    let open = || OpenOptions::new().read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(path)?.metadata();
+    look("stat", path, open).map(|m| known(&m))
+}
+
+fn known(m: &fs::Metadata) -> Stat {
     let ns = |seconds: i64, ns| seconds.saturating_mul(1_000_000_000).saturating_add(ns);
     #[cfg(test)]
     let ns = |seconds, n| if WHOLE_SECONDS.load(std::sync::atomic::Ordering::Relaxed) { ns(seconds, 0) } else { ns(seconds, n) };
     let (mtime, ctime) = (ns(m.mtime(), m.mtime_nsec()), ns(m.ctime(), m.ctime_nsec()));
-    Ok(Stat { dev: m.dev(), ino: m.ino(), size: m.size(), mtime, ctime, is_dir: m.is_dir() })
+    Stat { dev: m.dev(), ino: m.ino(), size: m.size(), mtime, ctime, is_dir: m.is_dir() }
 }
 
 /// Whether other machines may write to the file system below `path`, unseen by this kernel. False when that cannot be known.
@@ -310,13 +398,17 @@ pub fn is_real_dir(path: &Path) -> bool {
 
 /// Hands on the names of files and directories in a directory, in no order, without `.` and `..`; and whether each is a
 /// directory. Links count as what they lead to. What would block who reads it (pipes, devices) is left out, and so are
-/// links to nothing.
+/// links to nothing. What the disk will not tell about is a file: it is there, and must not count as removed.
 pub fn each_entry(dir: &Path, mut each: impl FnMut(&OsStr, bool)) -> Result<()> {
-    use nix::{dir::Type, fcntl::OFlag, sys::stat::Mode};
-    let failed = |e: nix::Error| Error::new("read directory", dir, e.into());
-    let mut entries = nix::dir::Dir::open(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).map_err(failed)?;
+    use nix::{
+        dir::{Dir, Type},
+        fcntl::OFlag,
+        sys::stat::Mode,
+    };
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut entries = look("read directory", dir, || Ok(Dir::open(dir, flags, Mode::empty())?))?;
     for entry in entries.iter() {
-        let entry = entry.map_err(failed)?;
+        let entry = entry.map_err(|e| Error::new("read directory", dir, e.into()))?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
         if name == "." || name == ".." {
             continue;
@@ -327,7 +419,9 @@ pub fn each_entry(dir: &Path, mut each: impl FnMut(&OsStr, bool)) -> Result<()> 
             // A link, or a file system that does not say.
             Some(Type::Symlink) | None => match fs::metadata(dir.join(name)) {
                 Ok(m) if m.is_file() || m.is_dir() => m.is_dir(),
-                _ => continue,
+                Ok(_) => continue,
+                Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(nix::errno::Errno::ELOOP as i32) => continue,
+                Err(_) => false,
             },
             Some(_) => continue,
         };
@@ -378,6 +472,11 @@ pub fn clock() -> i64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))
 }
 
+/// Since this host was started, sleep included.
+pub fn uptime() -> std::time::Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map_or(std::time::Duration::MAX, Into::into)
+}
+
 /// The host as lock files name it.
 pub fn hostname() -> &'static str {
     static NAME: std::sync::OnceLock<String> = std::sync::OnceLock::new();
@@ -394,8 +493,8 @@ pub fn process_is_there(pid: i32) -> bool {
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let tmp = dir.join(format!(".{name}.{}.tmp", std::process::id()));
-    let _ = fs::remove_file(&tmp);
+    // Unlike any other, also of a host that shares the directory and has a process of this number.
+    let tmp = dir.join(format!(".{name}.{:016x}.tmp", unique()));
     let mut f = create_new(&tmp, mode)?;
     let done = write_all(&mut f, &tmp, bytes).and_then(|()| sync(&f, &tmp)).and_then(|()| rename(&tmp, path));
     if done.is_err() {
@@ -450,7 +549,9 @@ impl Draft {
             self.file = Some((f, 0));
         }
         let (file, len) = self.file.as_mut().expect("made just above");
-        at("write draft", dir, || file.seek(SeekFrom::Start(*len)).and_then(|_| file.write_all(&self.tail)))?;
+        // An attempt that failed may have left something behind.
+        file.seek(SeekFrom::Start(*len)).map_err(|e| Error::new("write draft", dir, e))?;
+        at_torn("write draft", dir, file, &self.tail)?;
         *len += self.tail.len() as u64;
         self.tail.clear();
         self.tail.shrink_to(64 * 1024);

@@ -143,7 +143,7 @@ impl Job {
     fn message(&self, out: &mut Output, batch: &mut Batch, seq: u32, meta: &Meta, seen: bool, shown: &mut Shown<'_>) -> Result<bool> {
         let mut stored = None;
         if self.plan.summarises {
-            stored = self.folder.summary(meta.uid)?;
+            stored = self.folder.summaries(&[meta.uid]).get(0)?.map(<[u8]>::to_vec);
             if stored.is_none() {
                 return Ok(false);
             }

@@ -93,8 +93,9 @@ impl Query {
             return Ok(yes);
         }
         *spent += SUMMARY_COST * (1 + self.weight / 16);
-        let Some(summary) = self.folder.summary(meta.uid)? else { return Ok(false) };
-        let candidate = Candidate { fields: Summary::read(&summary).and_then(|s| s.fields), ..candidate };
+        let mut summaries = self.folder.summaries(&[meta.uid]);
+        let Some(summary) = summaries.get(0)? else { return Ok(false) };
+        let candidate = Candidate { fields: Summary::read(summary).and_then(|s| s.fields), ..candidate };
         if let Some(yes) = candidate.matches(&self.test) {
             return Ok(yes);
         }

@@ -7,9 +7,11 @@ use super::{
     enter::Arrival,
     file, lock,
     quota::{Account, After, Booking},
+    summary,
 };
 use crate::disk::{self, Draft};
 use std::{
+    cell::OnceCell,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -23,6 +25,8 @@ struct Message<'a> {
     size: u64,
     vsize: u64,
     date: i64,
+    /// As it goes into every folder's file of summaries. Made when the message is safe.
+    summary: OnceCell<Option<Vec<u8>>>,
 }
 
 /// Where it goes, and what became of that.
@@ -113,7 +117,8 @@ impl Store {
         let mut vsize = size + file::lone_lfs(prefix, &mut last);
         draft.chunks(|c| vsize += file::lone_lfs(c, &mut last)).map_err(|e| disk::Error::new("read draft for", &self.root, e))?;
         let date = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX));
-        Ok(Message { prefix, draft, base: file::fresh(&self.host, now, None, size, vsize), size, vsize, date })
+        let (base, summary) = (file::fresh(&self.host, now, None, size, vsize), OnceCell::new());
+        Ok(Message { prefix, draft, base, size, vsize, date, summary })
     }
 
     /// Writes it below the first home that takes it, and links it into the others.
@@ -157,6 +162,13 @@ impl Store {
             lock(&folder.under_way).insert(message.base.as_bytes().into());
         }
         let done = put(&to).and_then(|()| disk::sync_dir(&new).inspect_err(|_| drop(disk::remove_file(&to))));
+        if done.is_ok() {
+            // Before anybody is told: who hears of it asks for it.
+            let make = || self.summary_record(message.base.as_bytes(), message.prefix, message.draft);
+            if let Some(record) = message.summary.get_or_init(make) {
+                summary::append(&aim.dir, record);
+            }
+        }
         match (&before, self.opened(&aim.dir)) {
             (Some(folder), _) if done.is_ok() => folder.delivered(message),
             (Some(folder), _) => drop(lock(&folder.under_way).remove(message.base.as_bytes())),

@@ -6,8 +6,10 @@
 //! file of its own, made with O_EXCL.
 //!
 //! It holds `PID:HOST`, and is stale when that process of this host is gone, when it is of this very process but nobody
-//! here holds it (the same process id after a restart, as in a container), or when it is old: who holds a lock for
-//! long touches it. How old, says the clock that dated it: of the host where the file system is.
+//! here holds it (the same process id after a restart, as in a container), when it is from before this host was
+//! started, or when it is old: who holds a lock for long touches it. How old, says the clock that dated it: of the host
+//! where the file system is. Process ids mean nothing on another host, nor in another container: whoever shares a mail
+//! tree needs a host name of its own.
 
 use crate::disk;
 use std::{
@@ -43,7 +45,13 @@ impl Token {
         for (name, _) in disk::list(root).unwrap_or_default() {
             let old = root.join(&name);
             let theirs = || tokens.iter().any(|(_, t)| *t == old);
-            if name.to_string_lossy().starts_with(TOKEN) && is_dead(&old) && !theirs() {
+            let is_left_over = || match Holder::read(&old) {
+                Ok(Some(holder)) => holder.is_dead(),
+                // Cut short while it was made.
+                Ok(None) => disk::stat(&old).is_ok_and(|s| is_stale(&old, &s)),
+                Err(_) => false,
+            };
+            if name.to_string_lossy().starts_with(TOKEN) && is_left_over() && !theirs() {
                 let _ = disk::remove_file(&old);
             }
         }
@@ -191,22 +199,42 @@ fn clock_there(path: &Path) -> Option<i64> {
 }
 
 fn is_stale(path: &Path, stat: &disk::Stat) -> bool {
-    // Empty: its maker ended between the two system calls that make it.
-    let limit = if stat.size == 0 { EMPTY_NS } else { STALE_NS };
-    let age = disk::clock() - stat.mtime;
-    if !(0..=limit).contains(&age) && clock_there(path).map_or(age, |now| now - stat.mtime) > limit {
+    let Ok(holder) = Holder::read(path) else { return false };
+    if holder.as_ref().is_some_and(Holder::is_dead) {
         return true;
     }
-    stat.size > 0 && is_dead(path)
+    let limit = match holder {
+        // Its maker ended between the two system calls that make it, or the power did and took the bytes.
+        None => EMPTY_NS,
+        // From before this host was started: the number is another process's now.
+        Some(h) if h.is_here() => STALE_NS.min(i64::try_from(disk::uptime().as_nanos()).unwrap_or(i64::MAX)),
+        Some(_) => STALE_NS,
+    };
+    let age = disk::clock() - stat.mtime;
+    !(0..=limit).contains(&age) && clock_there(path).map_or(age, |now| now - stat.mtime) > limit
 }
 
-/// It names a process of this host that is gone, or this one.
-fn is_dead(path: &Path) -> bool {
-    let Ok(text) = disk::read_bounded(path, 1024) else { return false };
-    let text = String::from_utf8_lossy(&text);
-    let Some((pid, host)) = text.split_once(':') else { return false };
-    let Ok(pid) = pid.parse::<i32>() else { return false };
-    host.trim_end() == disk::hostname() && (pid == std::process::id() as i32 || !disk::process_is_there(pid))
+/// Who a lock says has it.
+struct Holder {
+    pid: i32,
+    host: String,
+}
+
+impl Holder {
+    /// `None`: it does not say.
+    fn read(path: &Path) -> disk::Result<Option<Self>> {
+        let text = disk::read_bounded(path, 1024)?;
+        let text = String::from_utf8_lossy(&text);
+        let parts = text.split_once(':').and_then(|(pid, host)| Some((pid.parse().ok()?, host.trim_end().to_owned())));
+        Ok(parts.map(|(pid, host)| Self { pid, host }))
+    }
+    fn is_here(&self) -> bool {
+        self.host == disk::hostname()
+    }
+    /// A process of this host that is gone, or this one.
+    fn is_dead(&self) -> bool {
+        self.is_here() && (self.pid == std::process::id() as i32 || !disk::process_is_there(self.pid))
+    }
 }
 
 #[cfg(test)]
@@ -265,8 +293,21 @@ mod tests {
             std::fs::write(&lock, format!("{pid}:{}", disk::hostname())).unwrap();
             drop(Dotlock::take(&file).unwrap());
         }
-        std::fs::write(&lock, "").unwrap();
+        let dated = |seconds| {
+            let file = std::fs::File::options().write(true).open(&lock).unwrap();
+            file.set_modified(std::time::SystemTime::now() - Duration::from_secs(seconds)).unwrap();
+        };
+        for (text, age, stale) in [("", 0, false), ("", 2, true), ("\0\0\0\0", 2, true), ("1:elsewhere", 100, false), ("1:elsewhere", 130, true)] {
+            std::fs::write(&lock, text).unwrap();
+            dated(age);
+            assert_eq!(is_stale(&lock, &disk::stat(&lock).unwrap()), stale, "{text:?} {age} s");
+        }
+        // Of a process that is there, but only since the host was started.
+        std::fs::write(&lock, format!("1:{}", disk::hostname())).unwrap();
         assert!(!is_stale(&lock, &disk::stat(&lock).unwrap()));
+        dated(disk::uptime().as_secs() + 5);
+        assert!(is_stale(&lock, &disk::stat(&lock).unwrap()));
+        std::fs::write(&lock, "").unwrap();
         let old = std::time::SystemTime::now() - Duration::from_secs(600);
         std::fs::File::options().write(true).open(&lock).unwrap().set_modified(old).unwrap();
         let ours = Dotlock::take(&file).unwrap();

@@ -29,6 +29,10 @@ pub(super) fn too_many_folders(maildir: &Path) {
 pub(super) fn modseq_not_stored(e: &disk::Error) {
     Line::warn("store", "modseq-not-stored").with("error", e).send();
 }
+/// What of it was lost is made anew when it is asked for.
+pub(super) fn summaries_damaged(path: &Path, bytes: u64) {
+    Line::warn("store", "summaries-damaged").with("path", path.display()).with("bytes", bytes).send();
+}
 pub(super) fn summary_not_stored(e: &disk::Error) {
     Line::debug("store", "summary-not-stored").with("error", e).send();
 }

@@ -101,6 +101,7 @@ impl Folder {
             return self.take_in(&mut d, false);
         }
         // Another session's look may have failed half-way: what it knew of the list it had not told the state yet.
+        *lock(&self.summaries) = Book::default();
         let dir = self.dir();
         *d = Disk { shared: disk::is_shared(&dir), ..Disk::default() };
         for sub in ["cur", "new", "tmp"] {
@@ -137,6 +138,7 @@ impl Folder {
         d.swept = rest.as_ref().map_or(0, |r| r.swept);
         if now - d.swept > super::sweep::EVERY_NS {
             super::sweep::run(&dir, now);
+            self.tidy_summaries(&dir);
             d.swept = now;
         }
         Ok(())

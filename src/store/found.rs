@@ -64,7 +64,11 @@ impl Names {
         for at in 0..self.all.len() {
             let slot = self.slot(self.base(self.all[at]));
             if let Some(before) = (self.slots[slot] as usize).checked_sub(1) {
-                twins.push((self.seen(self.all[before]).to_found(), self.seen(self.all[at]).to_found()));
+                let (first, second) = (self.seen(self.all[before]), self.seen(self.all[at]));
+                // One name may be seen twice, when it went and came back meanwhile.
+                if first != second {
+                    twins.push((first.to_found(), second.to_found()));
+                }
                 self.all[before].taken = true;
                 self.left -= 1;
             }
@@ -127,6 +131,7 @@ mod tests {
         let mut n = Names::default();
         assert!(n.is_empty() && !n.contains(b"a") && n.take(b"a").is_none());
         n.push(b"a:2,S", false);
+        n.push(b"b", true);
         n.push(b"b", true);
         n.push(b"a", true);
         n.push(&[b'x'; 256], false);

@@ -70,7 +70,7 @@ impl Ledger {
     }
 
     fn stat(dir: &Path) -> Result<Option<Stat>> {
-        match disk::stat(&dir.join(NAME)) {
+        match disk::stat_now(&dir.join(NAME)) {
             Ok(s) => Ok(Some(s)),
             Err(e) if e.is_not_found() => Ok(None),
             Err(e) => Err(e.into()),

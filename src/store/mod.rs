@@ -42,6 +42,7 @@ mod scratch;
 mod state;
 mod subscriptions;
 mod summary;
+mod summary_file;
 mod sweep;
 mod sync;
 #[cfg(test)]
@@ -61,6 +62,7 @@ pub use folder::Folder;
 pub use noted::Noted;
 pub use notice::{Look, Notices};
 pub use quota::{Level, Limits, Over, Quotas, Usage};
+pub use summary::Summaries;
 
 /// RFC 9051 §2.3.1.1: never reused in a folder, strictly ascending.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -191,17 +193,19 @@ pub struct Stored {
 }
 
 /// Made of the bytes of a message once, kept beside the index, opaque here (imapd writes ENVELOPE and BODYSTRUCTURE).
+/// Its first byte says in which form it is, also when there is no message: those of other forms are made anew.
 pub type Summarise = fn(&[u8]) -> Vec<u8>;
 
 pub struct Store {
     root: PathBuf,
     host: String,
     summarise: Summarise,
+    /// Of the summaries that it makes.
+    form: Option<u8>,
     /// Folders that some session has open, by directory.
     open: Mutex<HashMap<PathBuf, Weak<Folder>>>,
     /// What is remembered of others; bounded.
     rests: Mutex<HashMap<PathBuf, folder::Rest>>,
-    summaries: Mutex<summary::Cache>,
     quotas: OnceLock<Box<dyn Quotas>>,
     /// Homes with limits in which other programs were seen, by `Maildir/`; bounded.
     touched: Mutex<HashSet<Arc<Path>>>,
@@ -225,9 +229,9 @@ impl Store {
             root: root.to_owned(),
             host: file::escape_host(host),
             summarise,
+            form: summarise(b"").first().copied(),
             open: Mutex::default(),
             rests: Mutex::default(),
-            summaries: Mutex::default(),
             quotas: OnceLock::new(),
             touched: Mutex::default(),
             notices: Arc::default(),

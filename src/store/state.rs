@@ -71,7 +71,6 @@ impl Message {
         (unsigned(self.date) << 24).cast_signed() >> 24
     }
     /// Where in the file of summaries its own is.
-    #[allow(dead_code, reason = "for the file of summaries")]
     pub(super) fn summary(&self) -> Option<u64> {
         unsigned(self.summary).checked_sub(1)
     }
@@ -221,7 +220,6 @@ impl State {
         self.change(at, None, |m| m.size = five(size.min(MAX_SIZE)));
     }
     /// `None`: it has none that is known.
-    #[allow(dead_code, reason = "for the file of summaries")]
     pub(super) fn set_summary(&mut self, at: usize, place: Option<u64>) {
         let place = place.filter(|p| *p < MAX_SIZE).map_or(0, |p| p + 1);
         self.change(at, None, |m| m.summary = five(place));

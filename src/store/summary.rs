@@ -1,269 +1,348 @@
-//! Summaries (ENVELOPE and the like, opaque here): made once per message, kept in memory within a bound, and in
-//! `gatepost-summaries` beside the messages.
+//! Summaries (ENVELOPE and the like, opaque here): made once of each message, at its delivery where that can be, and
+//! read many at a time. [`super::summary_file`] is where they lie.
 //!
-//! That file may be deleted at any time. A line `gatepost-summaries 1 UIDVALIDITY VERSION`, then records appended as
-//! they are asked for: UID, length, CRC-32 (little endian, 4 bytes each) and the bytes. Another UIDVALIDITY or
-//! another version of this program begins it anew. Nothing in it is trusted that its CRC does not confirm.
+//! Where the summary of a message is stands in its record in memory. What is appended to the file is looked at when
+//! somebody asks next; keys that belong to no message that we know of wait for theirs, some of them.
 
-use super::{Folder, Result, Uid, lock};
-use crate::disk;
-use std::{
-    collections::{BTreeMap, HashMap},
-    fs::File,
-    io::{BufRead, BufReader, Read},
-    os::unix::fs::FileExt,
-    path::Path,
-    sync::Arc,
+use super::{
+    Folder, Result, Store, Uid, events, file, lock,
+    summary_file::{self, BEGIN, SummaryFile},
+    sync::STEP,
 };
+use crate::disk::{self, Draft};
+use std::{collections::HashMap, ops::Range, path::Path};
 
-const NAME: &str = "gatepost-summaries";
-/// In memory, of the whole daemon.
-const BYTES: usize = 8 << 20;
-/// What an entry costs beside its bytes.
-const OVERHEAD: usize = 128;
-/// Longer ones are made each time; more than this is no summary.
-const LONGEST: usize = 256 * 1024;
-const HEAD: u64 = 12;
+/// In one answer, about: summaries, and messages that had to be read for them.
+const BYTES: usize = 4 << 20;
+const READ: usize = 16 << 20;
+/// A larger message is summarised when somebody first asks.
+const AT_DELIVERY: u64 = 4 << 20;
+/// Keys that wait for their messages.
+const LOOSE: usize = 1024;
+/// Fewer dead records do no harm.
+const DEAD: usize = 1000;
+/// A file with no more than this for each message, and this, is not looked at for its own sake.
+const TIDY: u64 = 2 << 10;
+const TIDY_AT_LEAST: u64 = 64 << 10;
+/// So much a message, and so much more, is nothing that we have written.
+const MOST: u64 = 16 << 10;
+const MOST_AT_LEAST: u64 = 16 << 20;
 
-/// Least recently used goes first.
-#[derive(Default)]
-pub(super) struct Cache {
-    by_key: HashMap<Key, (u64, Arc<[u8]>)>,
-    by_use: BTreeMap<u64, Key>,
-    clock: u64,
-    bytes: usize,
-}
-
-/// Directory, UIDVALIDITY, UID.
-type Key = (Arc<Path>, u32, u32);
-
-impl Cache {
-    fn get(&mut self, key: &Key) -> Option<Arc<[u8]>> {
-        let (used, bytes) = self.by_key.get_mut(key)?;
-        self.clock += 1;
-        self.by_use.remove(used);
-        *used = self.clock;
-        self.by_use.insert(self.clock, key.clone());
-        Some(Arc::clone(bytes))
-    }
-    fn put(&mut self, key: Key, bytes: Arc<[u8]>) {
-        if self.by_key.contains_key(&key) || bytes.len() > LONGEST {
-            return;
-        }
-        self.clock += 1;
-        self.bytes += bytes.len() + OVERHEAD;
-        self.by_use.insert(self.clock, key.clone());
-        self.by_key.insert(key, (self.clock, bytes));
-        while self.bytes > BYTES {
-            let Some((_, key)) = self.by_use.pop_first() else { return };
-            if let Some((_, bytes)) = self.by_key.remove(&key) {
-                self.bytes -= bytes.len() + OVERHEAD;
-            }
-        }
-    }
-}
-
-/// Where in a folder's file they lie; read at the first question.
+/// What is known of a folder's file.
 #[derive(Default)]
 pub(super) struct Book {
-    validity: u32,
-    /// Length, and offset of the bytes, by UID. In whatever order a client asks, none costs more than another.
-    places: BTreeMap<u32, (u32, u64)>,
+    /// Which file; 0: none.
+    id: u64,
+    /// Up to where its records are known.
     end: u64,
+    /// Its size then; more than `end` when the last record is not whole.
+    size: u64,
+    /// All of them, also those of messages that are gone.
+    records: usize,
+    /// Places of records whose messages are not known (yet), by key.
+    loose: HashMap<u64, u64>,
 }
 
-fn header(validity: u32) -> String {
-    format!("{NAME} 1 {validity} {}\n", env!("CARGO_PKG_VERSION"))
+/// Summaries of some messages, read in one go.
+#[derive(Default)]
+pub struct Summaries {
+    bytes: Vec<u8>,
+    each: Vec<Result<Option<Range<usize>>>>,
 }
 
-impl Book {
-    /// An unreadable or foreign file is an empty book. `is_there` says which messages are.
-    fn load(&mut self, dir: &Path, validity: u32, is_there: impl Fn(u32) -> bool) {
-        *self = Self { validity, ..Self::default() };
-        let path = dir.join(NAME);
-        let Ok(file) = disk::open(&path) else { return };
-        let mut reader = BufReader::with_capacity(64 * 1024, file);
-        let mut line = String::new();
-        if reader.by_ref().take(200).read_line(&mut line).is_err() || line != header(validity) {
-            let _ = disk::remove_file(&path);
-            return;
-        }
-        self.end = line.len() as u64;
-        let mut dead = 0;
-        let mut head = [0; HEAD as usize];
-        while reader.read_exact(&mut head).is_ok() {
-            let (uid, len, _) = parse_head(head);
-            // Half a record at the end, or damage: what follows cannot be found.
-            if len as usize > LONGEST || reader.seek_relative(i64::from(len)).is_err() {
-                break;
-            }
-            if is_there(uid) {
-                self.places.insert(uid, (len, self.end + HEAD));
-            } else {
-                dead += 1;
-            }
-            self.end += HEAD + u64::from(len);
-        }
-        if dead > 1000 && dead > self.places.len() {
-            // Mostly of messages that are gone; the others are made again when asked for.
-            let _ = disk::remove_file(&path);
-            *self = Self { validity, ..Self::default() };
+impl Summaries {
+    /// Of how many messages, of those that were asked for. At least of one.
+    #[expect(clippy::len_without_is_empty, reason = "there is always one")]
+    pub fn len(&self) -> usize {
+        self.each.len()
+    }
+    /// Of the n-th of those asked for; `None`: it is not there any more. An error is told once.
+    pub fn get(&mut self, n: usize) -> Result<Option<&[u8]>> {
+        let Some(one) = self.each.get_mut(n) else { return Ok(None) };
+        let range = std::mem::replace(one, Ok(None))?;
+        *one = Ok(range.clone());
+        Ok(range.and_then(|r| self.bytes.get(r)))
+    }
+}
+
+/// Records on their way into the file.
+#[derive(Default)]
+struct Made {
+    records: Vec<u8>,
+    /// Whose they are, and where among the bytes.
+    of: Vec<(Uid, usize)>,
+}
+
+impl Made {
+    fn add(&mut self, uid: Uid, base: &[u8], summary: &[u8]) {
+        let at = self.records.len();
+        if summary_file::write(&mut self.records, summary_file::key(base), summary) {
+            self.of.push((uid, at));
         }
     }
+}
 
-    fn get(&self, dir: &Path, uid: u32) -> Option<Vec<u8>> {
-        let (len, at) = *self.places.get(&uid)?;
-        let file = disk::open(&dir.join(NAME)).ok()?;
-        let mut bytes = vec![0; HEAD as usize + len as usize];
-        file.read_exact_at(&mut bytes, at - HEAD).ok()?;
-        let (head, body) = bytes.split_first_chunk()?;
-        (parse_head(*head) == (uid, len, crc32(body))).then(|| body.to_vec())
+impl Store {
+    /// Summaries of another form than this program writes are made anew: their first byte says which it is.
+    fn is_current(&self, summary: &[u8]) -> bool {
+        self.form.is_none() || summary.first() == self.form.as_ref()
     }
 
-    /// Failing leaves the file as it was.
-    fn put(&mut self, dir: &Path, uid: u32, bytes: &[u8]) -> disk::Result<()> {
-        let Some(len) = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= LONGEST) else { return Ok(()) };
-        let path = dir.join(NAME);
-        let mut file = disk::append(&path, 0o600)?;
+    /// The record for a message that is in memory, or not much larger; else `None`: it is made when somebody asks.
+    pub(super) fn summary_record(&self, base: &[u8], prefix: &[u8], draft: &Draft) -> Option<Vec<u8>> {
+        if prefix.len() as u64 + draft.len() > AT_DELIVERY {
+            return None;
+        }
+        let bytes = draft.bytes().ok()?;
+        let message = file::to_crlf([prefix, &bytes].concat());
         let mut record = Vec::new();
-        // Behind a torn record nothing could be found again, and a second daemon may have written.
-        disk::truncate(&file, &path, self.end.min(size(&file)))?;
-        if self.end == 0 || size(&file) < self.end {
-            disk::truncate(&file, &path, 0)?;
-            self.places.clear();
-            record.extend_from_slice(header(self.validity).as_bytes());
-        }
-        let before = size(&file);
-        let at = before + record.len() as u64 + HEAD;
-        for n in [uid, len, crc32(bytes)] {
-            record.extend_from_slice(&n.to_le_bytes());
-        }
-        record.extend_from_slice(bytes);
-        if let Err(e) = disk::write_all(&mut file, &path, &record) {
-            let _ = disk::truncate(&file, &path, before);
-            return Err(e);
-        }
-        self.places.insert(uid, (len, at));
-        self.end = before + record.len() as u64;
-        Ok(())
+        summary_file::write(&mut record, summary_file::key(base), &(self.summarise)(&message)).then_some(record)
     }
 }
 
-fn size(file: &File) -> u64 {
-    file.metadata().map_or(0, |m| m.len())
-}
-
-fn parse_head(head: [u8; HEAD as usize]) -> (u32, u32, u32) {
-    let n = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-    (n(0), n(4), n(8))
-}
-
-/// As in zip and Ethernet.
-fn crc32(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = {
-        let mut table = [0; 256];
-        let mut n = 0;
-        while n < 256 {
-            let (mut c, mut bit) = (n as u32, 0);
-            while bit < 8 {
-                c = if c & 1 == 1 { 0xedb8_8320 ^ c >> 1 } else { c >> 1 };
-                bit += 1;
-            }
-            table[n] = c;
-            n += 1;
-        }
-        table
-    };
-    !bytes.iter().fold(!0, |c, b| TABLE[((c ^ u32::from(*b)) & 0xff) as usize] ^ c >> 8)
+/// Adds records; failing costs whoever asks first a look at the message.
+pub(super) fn append(dir: &Path, records: &[u8]) {
+    if let Err(e) = summary_file::append(dir, records) {
+        events::summary_not_stored(&e);
+    }
 }
 
 impl Folder {
-    /// Job. The summary, from memory, its file or made now.
-    pub fn summary(&self, uid: Uid) -> Result<Option<Arc<[u8]>>> {
+    /// Job. The summaries of these messages, of as many as fit, from the file or made now. Cheap for messages that follow one another.
+    pub fn summaries(&self, uids: &[Uid]) -> Summaries {
         let dir = self.dir();
-        let validity = lock(&self.state).validity;
-        if lock(&self.state).at(uid.0).is_none() {
-            return Ok(None);
-        }
-        let key = (Arc::clone(&dir), validity, uid.0);
-        if let Some(known) = lock(&self.store.summaries).get(&key) {
-            return Ok(Some(known));
-        }
-        let filed = {
-            let mut book = lock(&self.summaries);
-            if book.validity != validity {
-                book.load(&dir, validity, |uid| lock(&self.state).at(uid).is_some());
-            }
-            book.get(&dir, uid.0)
+        let (file, places) = self.places(&dir, uids);
+        let mut all = Summaries::default();
+        let found = match file {
+            Some(file) => file.read(&places, BYTES, &mut all.bytes),
+            None => vec![None; uids.len()],
         };
-        let bytes: Arc<[u8]> = match filed {
-            Some(bytes) => bytes.into(),
-            None => {
-                let Some(message) = self.read(uid)? else { return Ok(None) };
-                let made = (self.store.summarise)(&message);
-                if let Err(e) = lock(&self.summaries).put(&dir, uid.0, &made) {
-                    super::events::summary_not_stored(&e);
+        let (mut made, mut read, mut damaged) = (Made::default(), 0, Vec::new());
+        for ((uid, place), range) in uids.iter().zip(&places).zip(found) {
+            match range.filter(|r| all.bytes.get(r.clone()).is_some_and(|s| self.store.is_current(s))) {
+                Some(range) => all.each.push(Ok(Some(range))),
+                None if !all.each.is_empty() && (read > READ || all.bytes.len() > BYTES) => break,
+                None => {
+                    damaged.extend(place.is_some().then_some(*uid));
+                    let one = self.make(*uid, &mut made, &mut read);
+                    all.each.push(one.map(|summary| {
+                        let begin = all.bytes.len();
+                        all.bytes.extend_from_slice(&summary?);
+                        Some(begin..all.bytes.len())
+                    }));
                 }
-                made.into()
             }
-        };
-        lock(&self.store.summaries).put(key, Arc::clone(&bytes));
-        Ok(Some(bytes))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::scratch;
-
-    #[test]
-    fn what_is_damaged_is_not_believed() {
-        let dir = scratch::Dir::new("summaries");
-        let path = dir.path().join(NAME);
-        let load = |validity| {
-            let mut book = Book::default();
-            book.load(dir.path(), validity, |_| true);
-            book
-        };
-        let all = |book: &Book| [1, 2, 3].map(|uid| book.get(dir.path(), uid).map(|b| String::from_utf8(b).unwrap()));
-        let some = |s: &str| Some(s.to_owned());
-        let mut book = load(7);
-        for (uid, text) in [(3, "three"), (1, "one"), (2, "")] {
-            book.put(dir.path(), uid, text.as_bytes()).unwrap();
         }
-        assert_eq!(all(&book), [some("one"), some(""), some("three")]);
-        assert_eq!(all(&load(7)), [some("one"), some(""), some("three")]);
-        let whole = std::fs::read(&path).unwrap();
-        for cut in 0..whole.len() {
-            std::fs::write(&path, &whole[..cut]).unwrap();
-            let mut book = load(7);
-            book.put(dir.path(), 2, b"two").unwrap();
-            let [one, two, three] = all(&load(7));
-            assert_eq!(two, some("two"), "cut at {cut}");
-            assert!(one.is_none_or(|s| s == "one") && three.is_none_or(|s| s == "three"));
+        if !damaged.is_empty() {
+            self.forget_some(&damaged);
         }
-        for flip in header(7).len()..whole.len() {
-            let mut bytes = whole.clone();
-            bytes[flip] ^= 0x40;
-            std::fs::write(&path, &bytes).unwrap();
-            let [one, two, three] = all(&load(7));
-            assert!(one.is_none_or(|s| s == "one") && two.is_none_or(|s| s.is_empty()) && three.is_none_or(|s| s == "three"));
-        }
-        assert_eq!(all(&load(8)), [None, None, None], "another UIDVALIDITY");
-        assert!(!path.exists());
-        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+        self.file_made(&dir, &made);
+        all
     }
 
-    #[test]
-    fn memory_is_bounded() {
-        let mut cache = Cache::default();
-        let dir: Arc<Path> = Path::new("x").into();
-        for uid in 0..1000 {
-            cache.put((Arc::clone(&dir), 1, uid), vec![0; 100_000].into());
-            assert!(cache.bytes <= BYTES);
-            assert!(cache.get(&(Arc::clone(&dir), 1, 0)).is_some(), "used all the time");
+    fn make(&self, uid: Uid, made: &mut Made, read: &mut usize) -> Result<Option<Vec<u8>>> {
+        let Some(message) = self.read(uid)? else { return Ok(None) };
+        *read += message.len();
+        let summary = (self.store.summarise)(&message);
+        if let Some((_, name)) = lock(&self.state).file(uid.0) {
+            made.add(uid, file::base(&name), &summary);
         }
-        assert_eq!(cache.by_key.len(), cache.by_use.len());
+        Ok(Some(summary))
+    }
+
+    /// What lies where their summaries should be is damaged, or of another form.
+    fn forget_some(&self, uids: &[Uid]) {
+        let mut state = lock(&self.state);
+        for uid in uids {
+            if let Some(at) = state.at(uid.0) {
+                state.set_summary(at, None);
+            }
+        }
+    }
+
+    fn file_made(&self, dir: &Path, made: &Made) {
+        if made.of.is_empty() {
+            return;
+        }
+        let mut book = lock(&self.summaries);
+        let done = match summary_file::append(dir, &made.records) {
+            Ok(done) => done,
+            Err(e) => return events::summary_not_stored(&e),
+        };
+        if let Some(id) = done.id.filter(|_| book.id == 0) {
+            *book = Book { id, end: BEGIN, size: BEGIN, ..Book::default() };
+        }
+        // Only where nobody else has written in between; else they are found when the file is next looked at.
+        if book.id == 0 || done.id.is_some_and(|id| id != book.id) || book.end != done.at || book.size != done.at {
+            return;
+        }
+        let mut state = lock(&self.state);
+        for (uid, at) in &made.of {
+            if let Some(message) = state.at(uid.0) {
+                state.set_summary(message, Some(done.at + *at as u64));
+            }
+        }
+        book.end = done.at + made.records.len() as u64;
+        book.size = book.end;
+        book.records += made.of.len();
+    }
+
+    /// Where the summaries of these messages are, as far as that is known.
+    fn places(&self, dir: &Path, uids: &[Uid]) -> (Option<SummaryFile>, Vec<Option<u64>>) {
+        let mut book = lock(&self.summaries);
+        let file = self.look_at_file(&mut book, dir);
+        let (mut state, mut name) = (lock(&self.state), Vec::new());
+        let place = |uid: &Uid| {
+            let at = state.at(uid.0)?;
+            let message = &state.messages()[at];
+            if message.summary().is_none() && !book.loose.is_empty() {
+                state.name_into(message, &mut name);
+                let found = book.loose.remove(&summary_file::key(file::base(&name)));
+                state.set_summary(at, found);
+            }
+            state.messages()[at].summary()
+        };
+        let places = uids.iter().map(place).collect();
+        (file, places)
+    }
+
+    /// Takes in what others have appended, or another file.
+    fn look_at_file(&self, book: &mut Book, dir: &Path) -> Option<SummaryFile> {
+        let messages = lock(&self.state).messages().len();
+        let mut file = SummaryFile::open(dir);
+        let path = dir.join(summary_file::NAME);
+        if let Some(f) = file.take_if(|f| f.size > MOST_AT_LEAST + MOST * messages as u64) {
+            events::summaries_damaged(&path, f.size);
+            let _ = disk::remove_file(&path);
+        }
+        let Some(file) = file else {
+            self.forget_places(book);
+            return None;
+        };
+        if file.id != book.id || file.size < book.end {
+            self.forget_places(book);
+            (book.id, book.end) = (file.id, BEGIN);
+        }
+        if file.size != book.size {
+            let Some(scan) = file.scan(book.end, |key, place| {
+                book.loose.insert(key, place);
+            }) else {
+                events::summaries_damaged(&path, file.size);
+                let _ = disk::remove_file(&path);
+                self.forget_places(book);
+                return None;
+            };
+            if scan.damaged > 0 {
+                events::summaries_damaged(&path, scan.damaged);
+            }
+            (book.end, book.size) = (scan.end, file.size);
+            book.records += scan.records;
+        }
+        if book.loose.len() > LOOSE {
+            self.settle(book);
+        }
+        if book.records > 2 * messages + DEAD {
+            return self.compact(book, dir, &file);
+        }
+        Some(file)
+    }
+
+    /// Where mail comes and goes that nobody lists, nobody would notice that the file is of messages that are gone.
+    pub(super) fn tidy_summaries(&self, dir: &Path) {
+        let messages = lock(&self.state).messages().len() as u64;
+        if disk::stat(&dir.join(summary_file::NAME)).is_ok_and(|s| s.size > TIDY_AT_LEAST + TIDY * messages) {
+            self.look_at_file(&mut lock(&self.summaries), dir);
+        }
+    }
+
+    fn forget_places(&self, book: &mut Book) {
+        if std::mem::take(book).id == 0 {
+            return;
+        }
+        self.each_message(|state, at| state.set_summary(at, None));
+    }
+
+    /// Gives messages their places. What belongs to none is of messages that are gone, or that are just coming.
+    fn settle(&self, book: &mut Book) {
+        let mut name = Vec::new();
+        self.each_message(|state, at| {
+            let message = &state.messages()[at];
+            if message.summary().is_none() {
+                state.name_into(message, &mut name);
+                let place = book.loose.remove(&summary_file::key(file::base(&name)));
+                state.set_summary(at, place);
+            }
+        });
+        if book.loose.len() > LOOSE {
+            book.loose = HashMap::new();
+        }
+    }
+
+    /// Most of the file is of messages that are gone.
+    fn compact(&self, book: &mut Book, dir: &Path, file: &SummaryFile) -> Option<SummaryFile> {
+        self.settle(book);
+        let (mut uids, mut places) = (Vec::new(), Vec::new());
+        self.each_message(|state, at| {
+            let message = &state.messages()[at];
+            uids.push(message.uid());
+            places.push(message.summary());
+        });
+        match file.rewrite(dir, &places) {
+            Ok(new) => {
+                let mut state = lock(&self.state);
+                for (uid, place) in uids.into_iter().zip(&new.places) {
+                    if let Some(at) = state.at(uid) {
+                        state.set_summary(at, *place);
+                    }
+                }
+                let records = new.places.iter().flatten().count();
+                *book = Book { id: new.id, end: new.end, size: new.end, records, loose: HashMap::new() };
+            }
+            Err(e) => {
+                events::summary_not_stored(&e);
+                // Not again before as much has come once more.
+                book.records = 0;
+            }
+        }
+        SummaryFile::open(dir).filter(|f| f.id == book.id)
+    }
+
+    /// Job, with the disk locks of both held. Their summaries under the names that messages are about to get. Failing
+    /// costs time only.
+    pub(super) fn carry_summaries<'a>(&self, to: &Path, mut messages: impl Iterator<Item = (Uid, &'a [u8])>) {
+        loop {
+            let (uids, names): (Vec<Uid>, Vec<&[u8]>) = messages.by_ref().take(STEP).unzip();
+            let (Some(file), places) = self.places(&self.dir(), &uids) else { return };
+            if uids.is_empty() {
+                return;
+            }
+            let (mut done, mut bytes, mut records) = (0, Vec::new(), Vec::new());
+            while let Some(left) = places.get(done..).filter(|l| !l.is_empty()) {
+                bytes.clear();
+                for (range, name) in file.read(left, BYTES, &mut bytes).into_iter().zip(&names[done..]) {
+                    done += 1;
+                    if let Some(summary) = range.and_then(|r| bytes.get(r)).filter(|s| self.store.is_current(s)) {
+                        summary_file::write(&mut records, summary_file::key(file::base(name)), summary);
+                    }
+                }
+            }
+            if !records.is_empty() {
+                append(to, &records);
+            }
+        }
+    }
+
+    /// Every message, without keeping the sessions from the state for long.
+    fn each_message(&self, mut each: impl FnMut(&mut super::state::State, usize)) {
+        let mut from = 0;
+        loop {
+            let mut state = lock(&self.state);
+            let upto = state.messages().len().min(from + STEP);
+            if from >= upto {
+                return;
+            }
+            (from..upto).for_each(|at| each(&mut state, at));
+            from = upto;
+        }
     }
 }

@@ -8,10 +8,13 @@ use std::path::Path;
 pub(super) const EVERY_NS: i64 = 24 * 3600 * 1_000_000_000;
 const STALE_NS: i64 = 36 * 3600 * 1_000_000_000;
 
+/// What is replaced whole in a Maildir.
+const OURS: [&str; 3] = ["dovecot-", "gatepost-", "subscriptions."];
+
 /// Failing means trying again another day.
 pub(super) fn run(dir: &Path, now: i64) {
     sweep(&dir.join("tmp"), now, |_| true);
-    sweep(dir, now, |name| name.ends_with(".tmp") && (name.starts_with(".dovecot-") || name.starts_with(".gatepost-")));
+    sweep(dir, now, |name| name.starts_with('.') && name.ends_with(".tmp") && OURS.iter().any(|o| name[1..].starts_with(o)));
 }
 
 fn sweep(dir: &Path, now: i64, is_ours: impl Fn(&str) -> bool) {

@@ -2,7 +2,7 @@
 //!
 //! A copy is a link, a move a rename, both under a fresh name: one base never stands for two messages of a folder.
 
-use super::{Append, Error, Folder, Result, Uid, Usage, enter::Arrival, file, keywords::LETTERS, lock, quota::After, scan, sync::Disk};
+use super::{Append, Error, Folder, Result, Uid, Usage, enter::Arrival, file, keywords::LETTERS, lock, quota::After, scan, summary, sync::Disk};
 use crate::disk;
 use nix::errno::Errno;
 use std::{
@@ -61,6 +61,9 @@ impl Folder {
             arrivals.push(self.write_append(m, bits)?);
             Ok(())
         });
+        if written.is_ok() {
+            self.summarise(messages, &arrivals);
+        }
         let mut d = lock(&self.disk);
         let dir = self.dir();
         let tmp = |a: &Arrival| dir.join("tmp").join(String::from_utf8_lossy(file::base(&a.name)).as_ref());
@@ -109,6 +112,15 @@ impl Folder {
             Ok(disk::sync_dir(&dir.join("cur"))?)
         })?;
         Ok(self.enter_own(d, arrivals)?.into_iter().map(Uid).collect())
+    }
+
+    /// Failing costs the first who asks a look at the message.
+    fn summarise(&self, messages: &[Append<'_>], arrivals: &[Arrival]) {
+        let made = messages.iter().zip(arrivals).filter_map(|(m, a)| self.store.summary_record(file::base(&a.name), b"", m.draft));
+        let records: Vec<u8> = made.flatten().collect();
+        if !records.is_empty() {
+            summary::append(&self.dir(), &records);
+        }
     }
 
     /// Job. Hard links; flags, keywords and internal date kept. Pairs (source, new), all or none; messages that are
@@ -171,6 +183,7 @@ impl Folder {
         let Some(mut passages) = self.plan(uids, to, target)? else { return Ok(None) };
         // What a file name cannot say is there before the file: killed in between, no copy is without its keywords.
         note_high(target, &to_dir, passages.iter().filter_map(|p| p.arrival.as_ref()))?;
+        self.carry_summaries(&to_dir, passages.iter().filter_map(|p| Some((p.source, &*p.arrival.as_ref()?.name))));
         let (before, to_before) = (self.times(&dir)?, to.times(&to_dir)?);
         let failed = (0..passages.len()).find_map(|n| match put(&passages[n].from, &passages[n].to, &to_dir, moving) {
             Ok(put) => {
