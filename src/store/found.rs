@@ -149,7 +149,7 @@ mod tests {
         let mut n = Names::default();
         let mut map = HashMap::new();
         for i in 0_u32..5000 {
-            let name = format!("{}.M{}P1.host,S={}:2,{}", i % 3000, i % 3000, i % 3000, ["", "S"][i as usize % 2]);
+            let name = format!("{}.M{}P1.host,S={}:2,{}", i % 3000, i % 3000, i % 3000, ["", "S"][i as usize / 3000]);
             n.push(name.as_bytes(), i % 2 == 0);
             map.insert(file::base(name.as_bytes()).to_vec(), (name, i % 2 == 0));
         }
