@@ -237,6 +237,15 @@ pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
+/// As [`read_bounded`]; `None` when the file is not there.
+pub fn read_bounded_if_exists(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
+    match read_bounded(path, max) {
+        Ok(b) => Ok(Some(b)),
+        Err(e) if e.is_not_found() => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
 /// As [`open`], for what other programs may have put there: nothing but a file, and without waiting for anybody. With
 /// its size.
 pub fn open_file(path: &Path) -> Result<(File, u64)> {

@@ -203,7 +203,9 @@ fn write_tmp(aim: &Aim, message: &Message<'_>) -> Result<PathBuf> {
         made => made?,
     };
     let written = if message.prefix.is_empty() { Ok(()) } else { disk::write_all(&mut f, &tmp, message.prefix) };
-    let written = written.and_then(|()| message.draft.write_to(&mut f, &tmp)).and_then(|()| disk::sync(&f, &tmp));
+    let written = written.and_then(|()| message.draft.write_to(&mut f, &tmp));
+    // Other programs look for the internal date there.
+    let written = written.and_then(|()| disk::set_modified(&f, &tmp, message.date)).and_then(|()| disk::sync(&f, &tmp));
     if let Err(e) = written {
         let _ = disk::remove_file(&tmp);
         return Err(e.into());

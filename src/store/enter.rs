@@ -74,7 +74,7 @@ impl Folder {
     fn enter(&self, d: &mut Disk, held: Option<&Dotlock>, mut arrivals: Vec<Arrival>) -> Result<Vec<u32>> {
         let dir = self.dir();
         arrivals.sort_by_key(|a| a.uid);
-        let mut next = d.next.max(1);
+        let mut next = d.next.max(if held.is_some() { d.ledger.floor(&dir) } else { 1 });
         let mut uids = Vec::with_capacity(arrivals.len());
         for a in &arrivals {
             let uid = a.uid.unwrap_or(next);

@@ -16,6 +16,8 @@ pub(super) const LETTERS: u64 = (1 << 26) - 1;
 pub(super) const MAX: usize = 64;
 const DOVECOT: &str = "dovecot-keywords";
 const OURS: &str = "gatepost-keywords";
+const DOVECOT_MAX: u64 = 1 << 20;
+const OURS_MAX: u64 = 256 << 20;
 
 /// Bits above the letters, by base.
 pub(super) type High = HashMap<Box<[u8]>, u64>;
@@ -52,11 +54,11 @@ impl Files {
             return Ok(None);
         }
         let mut read = Read::default();
-        if let Some(text) = disk::read_if_exists(&dir.join(DOVECOT))? {
+        if let Some(text) = disk::read_bounded_if_exists(&dir.join(DOVECOT), DOVECOT_MAX)? {
             parse_dovecot(&text, &mut read.names);
         }
         self.lines = 0;
-        if let Some(text) = disk::read_if_exists(&dir.join(OURS))? {
+        if let Some(text) = disk::read_bounded_if_exists(&dir.join(OURS), OURS_MAX)? {
             self.lines = parse_ours(&text, &mut read);
         }
         (self.dovecot, self.ours, self.known) = (dovecot, ours, true);
@@ -83,12 +85,7 @@ impl Files {
             names.push(name.clone());
         }
         if before < names.len().min(26) {
-            let mut text = String::new();
-            for (n, name) in names.iter().take(26).enumerate() {
-                let _ = writeln!(text, "{n} {name}");
-            }
-            disk::replace(&dir.join(DOVECOT), text.as_bytes(), 0o600)?;
-            self.dovecot = stat(&dir.join(DOVECOT))?;
+            self.write_dovecot(dir, &names)?;
         }
         let mut lines = String::new();
         for (n, name) in names.iter().enumerate().skip(before.max(26)) {
@@ -96,6 +93,22 @@ impl Files {
         }
         self.append(dir, lines.as_bytes())?;
         Ok(names)
+    }
+
+    /// Names that we cannot show stand there as others wrote them.
+    fn write_dovecot(&mut self, dir: &Path, names: &[String]) -> Result<()> {
+        let path = dir.join(DOVECOT);
+        let before = disk::read_bounded_if_exists(&path, DOVECOT_MAX)?.unwrap_or_default();
+        let mut text = Vec::new();
+        for (n, name) in names.iter().take(26).enumerate() {
+            let line = format!("{n} {name}");
+            let theirs = before.split(|b| *b == b'\n').find(|l| is_placeholder(name) && l.starts_with(format!("{n} ").as_bytes()));
+            text.extend_from_slice(theirs.unwrap_or(line.as_bytes()));
+            text.push(b'\n');
+        }
+        disk::replace(&path, &text, 0o600)?;
+        self.dovecot = stat(&path)?;
+        Ok(())
     }
 
     /// Notes the high bits of messages; in one write, so that it is there when this returns (kill -9).
@@ -160,9 +173,10 @@ pub(super) fn find(names: &[String], name: &str) -> Option<usize> {
     names.iter().position(|n| n.eq_ignore_ascii_case(name))
 }
 
-/// What can stand in a line of the files.
+/// What can stand in a line of the files, and be shown to a client (RFC 9051 §9, `flag-keyword`).
 pub(super) fn is_keyword(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 255 && !name.bytes().any(|b| b <= b' ' || b == 0x7f)
+    let is_odd = |b| !matches!(b, b'!'..=b'~') || b"(){%*\"\\]".contains(&b);
+    !name.is_empty() && name.len() <= 255 && !name.bytes().any(is_odd)
 }
 
 /// Takes over names from the disk; an index never loses its name while a folder is open.
@@ -189,9 +203,12 @@ fn is_placeholder(name: &str) -> bool {
 
 fn put(names: &mut Vec<String>, index: &str, name: &str) {
     let Ok(n) = index.parse::<usize>() else { return };
-    let usable = n < MAX && !name.is_empty() && !name.bytes().any(|b| b <= b' ' || b == 0x7f);
-    if usable && find(names, name).is_none_or(|at| at == n) {
-        cover(names, 1 << n);
+    if n >= MAX {
+        return;
+    }
+    // The index is taken, whatever its name.
+    cover(names, 1 << n);
+    if is_keyword(name) && find(names, name).is_none_or(|at| at == n) {
         names[n] = name.to_owned();
     }
 }
@@ -233,19 +250,59 @@ mod tests {
 
     #[test]
     fn files_of_dovecot() {
+        const ALL: [&str; 26] = [
+            "a",
+            "unknown-1",
+            "unknown-2",
+            "unknown-3",
+            "unknown-4",
+            "unknown-5",
+            "unknown-6",
+            "unknown-7",
+            "unknown-8",
+            "unknown-9",
+            "unknown-10",
+            "unknown-11",
+            "unknown-12",
+            "unknown-13",
+            "unknown-14",
+            "unknown-15",
+            "unknown-16",
+            "unknown-17",
+            "unknown-18",
+            "unknown-19",
+            "unknown-20",
+            "unknown-21",
+            "unknown-22",
+            "unknown-23",
+            "unknown-24",
+            "z",
+        ];
         const CASES: &[(&str, &[&str])] = &[
             ("", &[]),
             ("0 $Foo\n1 bar\n", &["$Foo", "bar"]),
             ("2 x\n", &["unknown-0", "unknown-1", "x"]),
             ("0 a\n1 A\n2 b", &["a", "unknown-1", "b"]),
+            ("0 a\r\n25 z\r\n", &ALL),
+            ("0 Gr\u{fc}n\n1 a\"b\n2 \\Seen\n3 $Junk\n", &["unknown-0", "unknown-1", "unknown-2", "$Junk"]),
             ("99 a\n-1 b\nx c\n0 \n0 y z\n26 high\n0 good", &["good"]),
         ];
         for (text, want) in CASES {
             let mut names = Vec::new();
             parse_dovecot(text.as_bytes(), &mut names);
-            names.truncate(want.len().max(if *text == CASES[4].0 { 1 } else { names.len() }));
+            names.truncate(want.len().max(if text.starts_with("99") { 1 } else { names.len() }));
             assert_eq!(names, *want, "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_others_wrote_stays() {
+        let dir = crate::store::scratch::Dir::new("keywords-kept");
+        let file = dir.path().join(DOVECOT);
+        std::fs::write(&file, "0 Gr\u{fc}n\n2 Work\n3 work\n").unwrap();
+        let names = Files::default().define(dir.path(), Vec::new(), &["New".to_owned(), "WORK".to_owned()]).unwrap();
+        assert_eq!(names, ["unknown-0", "unknown-1", "Work", "unknown-3", "New"]);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "0 Gr\u{fc}n\n1 unknown-1\n2 Work\n3 work\n4 New\n");
     }
 
     #[test]

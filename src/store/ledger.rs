@@ -3,6 +3,9 @@
 //! `N` in the header is durable and ahead of every UID given out. So records may be appended without an fsync:
 //! what a power cut takes away is numbered anew above `N`, and no UID is ever given twice. Everybody who reads the
 //! file goes on at `N` or above, be it Dovecot or a second daemon on a shared file system.
+//!
+//! While Dovecot is at work in the folder, nothing is leased: it notes `N` whenever it looks, and takes what appears
+//! below that for expunged. Records are fsynced instead.
 
 use super::{Result, courier, dotlock::Dotlock, events, uidlist};
 use crate::disk::{self, Stat};
@@ -14,6 +17,10 @@ use std::{
 pub(super) const NAME: &str = "dovecot-uidlist";
 /// Some two million messages.
 const LIST_MAX: u64 = 256 << 20;
+
+/// What Dovecot writes to each time it saw something new, and how long that counts.
+const DOVECOT_LOG: &str = "dovecot.index.log";
+const SHARED_NS: i64 = 3600 * 1_000_000_000;
 
 /// UIDs that are reserved beyond those needed now, each time the list is written anew: the more there is to
 /// write, the more seldom.
@@ -28,6 +35,8 @@ pub(super) struct Ledger {
     lines: usize,
     /// There is something in the file that must not be appended to, or no file at all.
     rewrite: bool,
+    /// Dovecot is at work here.
+    shared: bool,
     /// Records of the file are known to have no extension fields that others gave them.
     plain: bool,
 }
@@ -145,6 +154,13 @@ impl Ledger {
         Ok(stamp != self.stamp)
     }
 
+    /// What the next UID must not be below. With the lock held, before UIDs are given.
+    pub(super) fn floor(&mut self, dir: &Path) -> u32 {
+        let age = disk::stat(&dir.join(DOVECOT_LOG)).map(|s| disk::clock().saturating_sub(s.ctime));
+        self.shared = age.is_ok_and(|age| age < SHARED_NS);
+        if self.shared { self.header.next } else { 1 }
+    }
+
     /// Records messages under UIDs below `next`, which follows the highest of them. `all` are the other messages of
     /// the folder, for when the list is written anew. Nothing changed when this fails.
     pub(super) fn record(
@@ -158,10 +174,11 @@ impl Ledger {
     ) -> Result<()> {
         let path = dir.join(NAME);
         let crowded = self.lines > 2 * live + 1000;
-        if self.rewrite || self.stamp.is_none() || next > self.header.next || crowded {
+        let above = next > self.header.next && !self.shared;
+        if self.rewrite || self.stamp.is_none() || above || crowded {
             let mut header = self.header.clone();
             let fields = self.fields(dir)?;
-            header.next = next.max(header.next).saturating_add(if new.is_empty() { 0 } else { lease(live) });
+            header.next = next.max(header.next).saturating_add(if new.is_empty() || self.shared { 0 } else { lease(live) });
             let (mut text, mut lines) = (Vec::new(), 0);
             uidlist::write_header(&mut text, &header);
             let mut line = |e: Entry<'_>| {
@@ -181,7 +198,8 @@ impl Ledger {
             }
             let mut f = disk::append(&path, 0o600)?;
             let len = self.stamp.map_or(0, |s| s.size);
-            if let Err(e) = disk::write_all(&mut f, &path, &text) {
+            let written = disk::write_all(&mut f, &path, &text);
+            if let Err(e) = written.and_then(|()| if self.shared { disk::sync(&f, &path) } else { Ok(()) }) {
                 if disk::truncate(&f, &path, len).is_err() {
                     self.rewrite = true;
                 }
@@ -196,11 +214,7 @@ impl Ledger {
 }
 
 fn read(path: &Path) -> disk::Result<Option<Vec<u8>>> {
-    match disk::read_bounded(path, LIST_MAX) {
-        Ok(text) => Ok(Some(text)),
-        Err(e) if e.is_not_found() => Ok(None),
-        Err(e) => Err(e),
-    }
+    disk::read_bounded_if_exists(path, LIST_MAX)
 }
 
 /// A UIDVALIDITY that no folder of this home had before (Dovecot's `dovecot-uidvalidity`, eight hexadecimal digits):
@@ -208,7 +222,7 @@ fn read(path: &Path) -> disk::Result<Option<Vec<u8>>> {
 pub(super) fn new_validity(maildir: &Path, now: u32) -> Result<u32> {
     let path = maildir.join("dovecot-uidvalidity");
     let _lock = Dotlock::take(&path)?;
-    let last = disk::read_if_exists(&path)?.and_then(|t| u32::from_str_radix(String::from_utf8_lossy(&t).trim(), 16).ok());
+    let last = disk::read_bounded_if_exists(&path, 4096)?.and_then(|t| u32::from_str_radix(String::from_utf8_lossy(&t).trim(), 16).ok());
     // Nothing is above the highest; then at least another one.
     let next = last.map_or(now, |l| l.checked_add(1).map_or(now, |n| now.max(n))).max(1);
     disk::replace(&path, format!("{next:08x}").as_bytes(), 0o600)?;

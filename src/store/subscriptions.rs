@@ -9,6 +9,8 @@ use crate::disk;
 use std::path::Path;
 
 const NAME: &str = "subscriptions";
+/// Some hundred thousand names.
+const MAX: u64 = 16 << 20;
 const HEADER: &[u8] = b"V\t2\n\n";
 
 fn is_v2(text: &[u8]) -> bool {
@@ -53,7 +55,7 @@ pub(super) fn exist(maildir: &Path) -> bool {
 
 /// `layout` is asked for when the file does not say how levels are separated.
 pub(super) fn read(maildir: &Path, layout: impl FnOnce() -> Result<Layout>) -> Result<Vec<String>> {
-    let text = disk::read_if_exists(&maildir.join(NAME))?.unwrap_or_default();
+    let text = disk::read_bounded_if_exists(&maildir.join(NAME), MAX)?.unwrap_or_default();
     let v2 = is_v2(&text);
     let layout = if v2 || text.is_empty() { Layout::default() } else { layout()? };
     let mut names: Vec<String> = text.split(|b| *b == b'\n').filter_map(|l| name(l, v2, layout)).collect();
@@ -66,7 +68,7 @@ pub(super) fn read(maildir: &Path, layout: impl FnOnce() -> Result<Layout>) -> R
 pub(super) fn set(maildir: &Path, wanted: &[&str], on: bool, layout: Layout) -> Result<()> {
     let path = maildir.join(NAME);
     let _lock = Dotlock::take(&path)?;
-    let before = disk::read_if_exists(&path)?;
+    let before = disk::read_bounded_if_exists(&path, MAX)?;
     let text = before.clone().filter(|t| !t.is_empty()).unwrap_or_else(|| HEADER.to_vec());
     let v2 = is_v2(&text);
     let (mut out, mut there) = (Vec::new(), Vec::new());

@@ -18,7 +18,7 @@ use super::{
     watch::Watch,
 };
 use crate::disk;
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 /// What the disk jobs of a folder share; whoever holds its lock is the only one to change the folder.
 #[derive(Default)]
@@ -99,13 +99,16 @@ impl Folder {
     }
 
     pub(super) fn take_in_all(&self, d: &mut Disk, dir: &Path, scope: Scope, mut records: Records, held: Option<&Dotlock>) -> Result<()> {
-        let (scan, diff, own) = self.look(d, dir, scope, &mut records, held)?;
+        let (scan, mut diff, own) = self.look(d, dir, scope, &mut records, held)?;
         let read = d.keywords.refresh(dir)?;
         let high = read.map(|r| {
             keywords::merge(&mut lock_state(self).keywords, r.names);
             r.high
         });
         let mut settled = true;
+        if d.loaded && !records.is_empty() {
+            self.part_with_renumbered(&mut diff, &records);
+        }
         let floor = lock_state(self).next;
         let mut found = Vec::with_capacity(diff.unknown.len());
         let mut fresh = Vec::new();
@@ -249,6 +252,28 @@ impl Folder {
         }
         diff.unknown = found.into_rest();
         diff
+    }
+
+    /// What somebody else numbered anew (Dovecot does that with what it thought expunged) goes under its old UID and comes
+    /// under the new one.
+    fn part_with_renumbered(&self, diff: &mut Diff, records: &Records) {
+        let floor = lock_state(self).next;
+        let mut moved = HashMap::new();
+        self.in_steps(|m, name| {
+            if records.get(file::base(name)).is_some_and(|k| k.uid != m.uid() && k.uid >= floor) {
+                moved.insert(m.uid(), Found { name: name.into(), is_new: m.is_new() });
+            }
+        });
+        for uid in &diff.missing {
+            moved.remove(uid);
+        }
+        let renamed: Vec<_> = diff.renamed.extract_if(.., |(uid, _)| moved.contains_key(uid)).collect();
+        moved.extend(renamed);
+        for (uid, found) in moved {
+            diff.missing.push(uid);
+            diff.unknown.push(found);
+        }
+        diff.missing.sort_unstable();
     }
 
     /// Every message, without keeping the sessions from the state for long. With the disk lock held nobody changes it.

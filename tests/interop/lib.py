@@ -44,6 +44,13 @@ def wait(look, what, patience=PATIENCE):
         time.sleep(0.02)
 
 
+def private(path, text):
+    """A file for one's own eyes, as programs want it that keep a password there."""
+    path.write_text(text)
+    path.chmod(0o600)
+    return path
+
+
 def sha(data):
     return hashlib.sha256(data).hexdigest()
 
@@ -223,6 +230,13 @@ class Gatepost:
         client = imaplib.IMAP4_SSL(self.address, self.ports["imaps"], ssl_context=self.tls(), timeout=60)
         if login:
             client.login(self.user(user), self.PASSWORD)
+        return client
+
+    def pop3(self, user="alice"):
+        import poplib
+        client = poplib.POP3_SSL(self.address, self.ports["pop3s"], context=self.tls(), timeout=60)
+        client.user(self.user(user))
+        client.pass_(self.PASSWORD)
         return client
 
     def queue(self):

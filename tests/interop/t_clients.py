@@ -5,7 +5,7 @@ import pty
 import select
 import time
 
-from lib import Failed, Gatepost, body_of, check, hard_bodies, message, run, same, sha, wait
+from lib import Failed, Gatepost, body_of, check, hard_bodies, message, private, run, same, sha, wait
 
 
 def fill(g, bodies, to="alice"):
@@ -17,12 +17,6 @@ def fill(g, bodies, to="alice"):
 
 def small():
     return {n: b for n, b in hard_bodies().items() if n != "25MB" and b.endswith(b"\r\n")}
-
-
-def private(path, text):
-    path.write_text(text)
-    path.chmod(0o600)
-    return path
 
 
 def test_msmtp(folder):

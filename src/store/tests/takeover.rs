@@ -30,6 +30,37 @@ fn fields_of_others_outlive_a_list_written_anew() {
 }
 
 #[test]
+fn what_dovecot_numbers_anew_changes_its_uid() {
+    let w = World::new("renumbered");
+    for n in 0..3 {
+        w.deliver(&format!("{n}\r\n"));
+    }
+    let inbox = w.inbox();
+    let modseq = inbox.uids().1;
+    let path = w.maildir().join("dovecot-uidlist");
+    let list = std::fs::read_to_string(&path).unwrap();
+    // It believed that 2 was gone, and gave it the number that was next by the header.
+    let second = list.lines().find(|l| l.starts_with("2 ")).unwrap().split_once(' ').unwrap().1;
+    let next: u32 = list.split(" N").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    let kept: Vec<&str> = list.lines().filter(|l| !l.starts_with("2 ")).collect();
+    std::fs::write(&path, format!("{}\n{next} {second}\n", kept.join("\n"))).unwrap();
+    std::fs::write(w.maildir().join("dovecot.index.log"), "").unwrap();
+    w.deliver("4\r\n");
+    assert_eq!(uids(&inbox), [1, 3, next, next + 1]);
+    let changes = inbox.changes_since(modseq);
+    assert_eq!((changes.expunged, changes.arrived.len()), (vec![(Uid(2), Uid(2))], 2));
+    assert_eq!(inbox.read(Uid(next)).unwrap().unwrap(), b"1\r\n");
+    // And from now on N is no higher than what was given: Dovecot takes what appears below it for expunged.
+    for n in 2..300 {
+        w.deliver("5\r\n");
+        let header = std::fs::read_to_string(&path).unwrap().lines().next().unwrap().to_owned();
+        let n_now: u32 = header.split(" N").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+        assert!(n_now <= next + n, "{header} with {}", next + n);
+    }
+    assert_eq!(inbox.counts().uid_next, next + 300);
+}
+
+#[test]
 fn a_folder_of_couriers() {
     let mut w = World::new("courier");
     put(
