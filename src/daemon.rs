@@ -267,8 +267,8 @@ fn is_spare(address: SocketAddr, all: &[SocketAddr]) -> bool {
 
 /// Descriptors that no connection shall take: the store, the queue's own connections, sockets and logs.
 const RESERVED: u64 = 256;
-/// A socket and a file it reads.
-const PER_CONNECTION: u64 = 2;
+/// A socket, a file it reads, and the log of its folder.
+const PER_CONNECTION: u64 = 3;
 
 /// No more connections than there are descriptors for: refusing some is better than failing all for want of a file.
 fn fit(config: &mut Config, files: u64) {
@@ -294,6 +294,8 @@ pub fn run(mut config: Config) -> Result<(), String> {
     let listeners = Listeners::bind(&config)?;
     // Everybody may reach submit.sock; what is below state is its user's alone.
     os::own_directories(config.user.as_deref(), &[(&config.state, 0o750), (&config.run, 0o755)])?;
+    // Its file is out of reach from here on.
+    let _ = disk::boot_id();
     let report = os::confine(&confinement(&config))?;
     log_confined(&report);
     fit(&mut config, report.files);
@@ -452,7 +454,7 @@ mod tests {
 
     #[test]
     fn connections_fit_the_descriptors() {
-        const CASES: &[(u64, usize, usize)] = &[(65536, 1000, 1000), (2256, 1000, 1000), (1024, 1000, 384), (64, 1000, 16), (0, 1000, 1), (64, 5, 5)];
+        const CASES: &[(u64, usize, usize)] = &[(65536, 1000, 1000), (3256, 1000, 1000), (1024, 1000, 256), (64, 1000, 10), (0, 1000, 1), (64, 5, 5)];
         let (mut config, _) = config::parse(
             Path::new("/nonexistent/gatepost.conf"),
             "hostname = \"a.example\"\ndomains = [\"a.example\"]\n[tls]\ncert = \"c\"\nkey = \"k\"\n",

@@ -47,6 +47,11 @@ impl Error {
         use nix::errno::Errno as E;
         [E::EXDEV, E::EMLINK, E::EPERM, E::EOPNOTSUPP].iter().any(|e| self.source.raw_os_error() == Some(*e as i32))
     }
+    /// It is full there, read-only, another user's, or no place for a file, and was so a moment ago and will be.
+    pub fn is_no_place(&self) -> bool {
+        use nix::errno::Errno as E;
+        self.is_full() || [E::EROFS, E::EACCES, E::EPERM, E::EISDIR].iter().any(|e| self.source.raw_os_error() == Some(*e as i32))
+    }
     pub fn is_not_found(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
     }
@@ -293,6 +298,87 @@ fn at_torn(op: &'static str, path: &Path, file: &mut File, bytes: &[u8]) -> Resu
 pub fn copy(from: &Path, file: &mut File, path: &Path) -> Result<()> {
     let mut from = open(from)?;
     at("write", path, || io::copy(&mut from, file).map(drop))
+}
+
+/// Opens for reading and writing at any place, creating it with `mode` when it is not there.
+pub fn open_update(path: &Path, mode: u32) -> Result<File> {
+    let open = || OpenOptions::new().read(true).write(true).open(path);
+    match at_free("open for writing", path, open) {
+        // Another process may be quicker.
+        Err(e) if e.is_not_found() => {
+            at("create", path, || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(mode).open(path))
+        }
+        opened => opened,
+    }
+}
+
+pub fn write_at(file: &File, path: &Path, bytes: &[u8], offset: u64) -> Result<()> {
+    at("write", path, || file.write_all_at(bytes, offset))
+}
+
+/// As [`write_at`], over what is there already: a full disk does not stop it.
+pub fn overwrite_at(file: &File, path: &Path, bytes: &[u8], offset: u64) -> Result<()> {
+    at_free("write", path, || file.write_all_at(bytes, offset))
+}
+
+/// Exactly so many bytes. Callers bound the number.
+pub fn read_at(file: &File, path: &Path, offset: u64, len: usize) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, offset).map_err(|e| Error::new("read", path, e))?;
+    Ok(bytes)
+}
+
+/// fdatasync: the data, and the size.
+pub fn sync_data(file: &File, path: &Path) -> Result<()> {
+    at("fsync", path, || file.sync_data())
+}
+
+/// What an open file is now. `links` is 0 when it has lost its last name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Opened {
+    pub ino: u64,
+    pub size: u64,
+    pub links: u64,
+}
+
+pub fn opened(file: &File, path: &Path) -> Result<Opened> {
+    let m = file.metadata().map_err(|e| Error::new("stat", path, e))?;
+    Ok(Opened { ino: m.ino(), size: m.size(), links: m.nlink() })
+}
+
+/// Locks the whole of a file against who else opened it, in this process or another, on this host or (NFSv4, CephFS)
+/// another one. The file must be open for writing. Waits; ends with [`unlock_file`], or when the file is closed.
+pub fn lock_file(file: &File, path: &Path) -> Result<()> {
+    at_free("lock", path, || {
+        loop {
+            match nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_SETLKW(&whole(nix::libc::F_WRLCK))) {
+                Ok(_) => return Ok(()),
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    })
+}
+
+pub fn unlock_file(file: &File) {
+    // It fails for no reason that leaves a lock behind.
+    let _ = nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_SETLK(&whole(nix::libc::F_UNLCK)));
+}
+
+fn whole(kind: nix::libc::c_int) -> nix::libc::flock {
+    // A length of 0 reaches to the end, wherever that will be.
+    nix::libc::flock { l_type: kind as _, l_whence: nix::libc::SEEK_SET as _, l_start: 0, l_len: 0, l_pid: 0 }
+}
+
+/// Changes at every boot of this host; what was not fsynced may be lost when it did. `None`: nobody can tell.
+/// Read once, so the first call has to come before the sandbox.
+pub fn boot_id() -> Option<[u8; 16]> {
+    static ID: std::sync::OnceLock<Option<[u8; 16]>> = std::sync::OnceLock::new();
+    *ID.get_or_init(|| {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let id = u128::from_str_radix(&text.trim().replace('-', ""), 16).ok()?;
+        Some(id.to_be_bytes())
+    })
 }
 
 /// fsync of data and metadata.

@@ -1,6 +1,7 @@
-//! Invariants 1 to 4 and 7 of the disk layout: the program is killed, or a disk operation fails, at every step of
-//! a scenario. Nothing acknowledged is lost, no message is there by halves, no UID is used twice or moves, and an
-//! operation that failed changed nothing.
+//! Invariants 1 to 5 and 7 of the disk layout: the program is killed, or a disk operation fails, at every step of
+//! a scenario. Nothing acknowledged is lost, no message is there by halves, no UID is used twice or moves, an
+//! operation that failed changed nothing, and whoever remembers what was there at a mod-sequence that was told is led
+//! to what is there now.
 //!
 //! The test starts itself anew for every step, so that `kill -9` is one.
 
@@ -11,7 +12,7 @@ use gatepost::{
         self, Draft,
         fault::{self, Kind},
     },
-    store::{Append, FlagOp, Flags, Folder, Store, Target, Uid},
+    store::{Append, FlagOp, Flags, Folder, ModSeq, Store, Target, Uid},
 };
 use std::{
     cell::Cell,
@@ -117,6 +118,24 @@ fn look(f: &Folder) -> (BTreeMap<u32, String>, Messages) {
     (uids, model)
 }
 
+/// Of every message, by UID.
+fn marks(f: &Folder) -> BTreeMap<u32, Marks> {
+    let names = f.keywords();
+    let keywords = |bits: u64| names.iter().enumerate().filter(|(n, _)| bits & 1 << n != 0).map(|(_, k)| k.clone()).collect();
+    f.meta(&f.uids().0).into_iter().flatten().map(|m| (m.uid.0, (m.flags.0, keywords(m.keywords)))).collect()
+}
+
+/// Who knew this at that mod-sequence is led to what is.
+fn lead(f: &Folder, modseq: u64, knew: &BTreeMap<u32, Marks>, what: &str) {
+    let (is, changes) = (marks(f), f.changes_since(ModSeq(modseq)));
+    let mut has = knew.clone();
+    has.retain(|uid, _| !changes.expunged.iter().any(|(first, last)| (first.0..=last.0).contains(uid)));
+    for uid in changes.changed.iter().chain(&changes.arrived) {
+        has.insert(uid.0, is[&uid.0].clone());
+    }
+    assert_eq!(has, is, "{what}: {} since {modseq}: {changes:?}", f.name());
+}
+
 struct Child {
     dir: PathBuf,
     store: Arc<Store>,
@@ -148,6 +167,8 @@ impl Child {
             for (uid, content) in look(f).0 {
                 self.say(&format!("uid {name} {uid} {content}"));
             }
+            let marks = marks(f).into_iter().map(|(uid, (flags, k))| format!(" {uid}:{flags}:{}", k.into_iter().collect::<Vec<_>>().join(",")));
+            self.say(&format!("knew {name} {}{}", f.uids().1.0, marks.collect::<String>()));
         }
     }
     fn run(&mut self, op: Op) -> gatepost::store::Result<()> {
@@ -235,6 +256,8 @@ struct Told {
     uids: BTreeSet<(String, u32, String)>,
     /// UIDVALIDITY and highest mod-sequence.
     state: BTreeMap<String, (u32, u64)>,
+    /// Marks by UID at a mod-sequence of a folder.
+    knew: Vec<(String, u64, BTreeMap<u32, Marks>)>,
 }
 
 fn told(dir: &Path) -> Told {
@@ -246,6 +269,14 @@ fn told(dir: &Path) -> Told {
             ["through"] => t.through = true,
             ["uid", folder, uid, content] => drop(t.uids.insert((folder.to_owned(), uid.parse().unwrap(), content.to_owned()))),
             ["state", folder, validity, modseq] => drop(t.state.insert(folder.to_owned(), (validity.parse().unwrap(), modseq.parse().unwrap()))),
+            ["knew", folder, modseq, ref marks @ ..] => {
+                let marks = marks.iter().map(|m| {
+                    let [uid, flags, keywords] = m.split(':').collect::<Vec<_>>()[..] else { panic!("{line}") };
+                    let keywords = keywords.split(',').filter(|k| !k.is_empty()).map(str::to_owned).collect();
+                    (uid.parse().unwrap(), (flags.parse().unwrap(), keywords))
+                });
+                t.knew.push((folder.to_owned(), modseq.parse().unwrap(), marks.collect()));
+            }
             _ => panic!("{line}"),
         }
     }
@@ -274,7 +305,10 @@ fn check(dir: &Path, what: &str) -> bool {
         let c = f.counts();
         let (validity, modseq) = told.state[name];
         assert_eq!(c.uid_validity, validity, "{what}: {name}");
-        assert!(c.highest_modseq > modseq, "{what}: {name} {} after {modseq}", c.highest_modseq);
+        assert!(c.highest_modseq >= modseq, "{what}: {name} {} after {modseq}", c.highest_modseq);
+        for (_, modseq, knew) in told.knew.iter().filter(|(folder, ..)| folder == name) {
+            lead(&f, *modseq, knew, what);
+        }
         let mut highest = 0;
         for (_, uid, content) in told.uids.iter().filter(|(f, ..)| *f == name) {
             highest = highest.max(*uid);

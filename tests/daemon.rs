@@ -339,10 +339,10 @@ fn systemd_hears_all_of_it() {
 fn few_descriptors_mean_fewer_connections() {
     let place = Place::new("few");
     let mut daemon = Daemon::of(&mut shell(&place, "ulimit -n 64; exec \"$0\" serve"));
-    assert!(daemon.heard.contains("only 64 files may be open, which is enough for 16 connections"), "{}", daemon.heard);
+    assert!(daemon.heard.contains("only 64 files may be open, which is enough for 10 connections"), "{}", daemon.heard);
     place.configure("log = \"info\"");
     daemon.hup();
-    daemon.until("enough for 16 connections");
+    daemon.until("enough for 10 connections");
 }
 
 #[test]

@@ -5,11 +5,11 @@ use super::{
     dotlock::Dotlock,
     events, file,
     found::Found,
-    keywords::{self, High},
+    keywords::High,
     ledger::{self, Entry, Known, Records},
     lock,
     scan::{self, Scope},
-    state::Fresh,
+    state::Batch,
     sync::{Disk, STEP},
     uidlist,
 };
@@ -32,24 +32,24 @@ pub(super) struct Arrival {
 }
 
 impl Folder {
-    /// Numbers what has no number, and adds all. False when some could not be numbered (a full disk): the others,
-    /// whose UID the list has already, stay usable, and removing some of them may be just what is needed.
-    pub(super) fn take_arrivals(&self, d: &mut Disk, dir: &Path, held: Option<&Dotlock>, arrivals: Vec<Arrival>) -> Result<bool> {
-        if arrivals.is_empty() && !d.ledger.must_write() {
-            return Ok(true);
-        }
+    /// Numbers what has no number, adds all, and does the rest of what a look found. False when some could not be
+    /// numbered (a full disk), or when another look is due: the others, whose UID the list has already, stay usable, and
+    /// removing some of them may be just what is needed.
+    pub(super) fn take_arrivals(&self, d: &mut Disk, dir: &Path, held: Option<&Dotlock>, mut batch: Batch, arrivals: Vec<Arrival>) -> Result<bool> {
         let bases: Vec<Box<[u8]>> = {
             let under_way = lock(&self.under_way);
             arrivals.iter().map(|a| file::base(&a.name)).filter(|b| under_way.contains(*b)).map(Into::into).collect()
         };
-        let (known, unknown): (Vec<Arrival>, Vec<Arrival>) = arrivals.into_iter().partition(|a| a.uid.is_some());
+        let (mut known, unknown): (Vec<Arrival>, Vec<Arrival>) = arrivals.into_iter().partition(|a| a.uid.is_some());
+        known.sort_by_key(|a| a.uid);
+        batch.arrived = known.into_iter().filter_map(|a| Some((a.uid?, a))).collect();
+        self.check_room(batch.arrived.last().map(|(uid, _)| uid.saturating_add(1)))?;
+        d.next = d.next.max(batch.arrived.last().map_or(0, |(uid, _)| uid + 1));
+        let sure = self.commit(d, dir, batch).is_empty();
         let unnumbered = unknown.len();
-        if !known.is_empty() {
-            self.enter(d, None, known)?;
-        }
         let entered = match held {
             _ if unnumbered == 0 && !d.ledger.must_write() => Ok(Vec::new()),
-            Some(_) => self.enter(d, held, unknown),
+            Some(held) => self.enter(d, held, unknown),
             None => Err(Error::Full),
         };
         match entered {
@@ -58,7 +58,7 @@ impl Folder {
                 for base in &bases {
                     under_way.remove(base);
                 }
-                Ok(true)
+                Ok(sure)
             }
             Err(e) if d.ledger.must_write() => Err(e),
             Err(e) => {
@@ -68,48 +68,29 @@ impl Folder {
         }
     }
 
-    /// Gives UIDs, records them, adds the messages and tells the sessions. The UID list's lock is held and nobody
-    /// else wrote the list since it was read; without it, all must have UIDs that stand in the list.
-    /// Nothing changed when this fails.
-    fn enter(&self, d: &mut Disk, held: Option<&Dotlock>, mut arrivals: Vec<Arrival>) -> Result<Vec<u32>> {
-        let dir = self.dir();
-        arrivals.sort_by_key(|a| a.uid);
-        let mut next = d.next.max(if held.is_some() { d.ledger.floor(&dir) } else { 1 });
-        let mut uids = Vec::with_capacity(arrivals.len());
-        for a in &arrivals {
-            let uid = a.uid.unwrap_or(next);
-            next = next.max(uid.saturating_add(1));
-            uids.push(uid);
-        }
-        if next > uidlist::MAX_NEXT {
-            // Whoever opens it next gives it a new UIDVALIDITY.
+    /// Whoever opens a folder next whose UIDs are used up gives it a new UIDVALIDITY.
+    fn check_room(&self, next: Option<u32>) -> Result<()> {
+        if next.is_some_and(|n| n > uidlist::MAX_NEXT) {
             self.mark_gone();
             return Err(Error::NotFound(self.name()));
         }
-        if let Some(held) = held {
-            let entries = arrivals.iter().zip(&uids).map(|(a, uid)| Entry { uid: *uid, name: &a.name, size: a.size, date: a.date });
-            let live = lock(&self.state).messages().len();
-            d.ledger.record(&dir, held, next, &entries.collect::<Vec<_>>(), live, |line| self.each(&mut |e| line(e)))?;
-        }
+        Ok(())
+    }
+
+    /// Gives UIDs, records them, adds the messages and tells the sessions. The UID list's lock is held and nobody
+    /// else wrote the list since it was read. Nothing changed when this fails.
+    fn enter(&self, d: &mut Disk, held: &Dotlock, arrivals: Vec<Arrival>) -> Result<Vec<u32>> {
+        let dir = self.dir();
+        let first = d.next.max(d.ledger.floor(&dir));
+        let next = first.saturating_add(u32::try_from(arrivals.len()).unwrap_or(u32::MAX));
+        self.check_room(Some(next))?;
+        let uids: Vec<u32> = (first..next).collect();
+        let entries = arrivals.iter().zip(&uids).map(|(a, uid)| Entry { uid: *uid, name: &a.name, size: a.size, date: a.date });
+        let live = lock(&self.state).messages().len();
+        d.ledger.record(&dir, held, next, &entries.collect::<Vec<_>>(), live, |line| self.each(&mut |e| line(e)))?;
         d.next = next;
-        if d.loaded {
-            let upto = lock(&self.state).modseq + 1;
-            d.lease.cover(&dir, upto);
-        }
-        let mut state = lock(&self.state);
-        let modseq = if d.loaded { state.step() } else { state.modseq };
-        state.expect(arrivals.len());
-        for (a, uid) in arrivals.into_iter().zip(uids.iter().copied()) {
-            keywords::cover(&mut state.keywords, a.keywords);
-            if a.recent {
-                state.recent.push(uid);
-            }
-            let (flags, is_new, keywords, size, date) = (a.flags, a.is_new, a.keywords, a.size, a.date);
-            state.arrive(&Fresh { uid, flags, is_new, keywords, size, date, name: &a.name }, modseq);
-        }
-        state.next = state.next.max(next);
-        drop(state);
-        self.event.notify(usize::MAX);
+        let arrived = uids.iter().copied().zip(arrivals).collect();
+        self.commit(d, &dir, Batch { arrived, ..Batch::default() });
         Ok(uids)
     }
 
@@ -147,7 +128,7 @@ impl Folder {
         let dir = self.dir();
         let held = Dotlock::take(&dir.join(ledger::NAME))?;
         if !d.ledger.is_changed(&dir)? {
-            return self.enter(d, Some(&held), arrivals);
+            return self.enter(d, &held, arrivals);
         }
         // Somebody else gave UIDs since: theirs, below ours, have to be taken in first; ours come along with them.
         let names: Vec<Box<[u8]>> = arrivals.iter().map(|a| file::base(&a.name).into()).collect();

@@ -23,11 +23,14 @@ pub(super) fn keywords_not_taken(path: &Path, e: &super::Error) {
 pub(super) fn validity_changed(path: &Path, ours: u32, theirs: u32) {
     Line::error("store", "uidvalidity-changed").with("path", path.display()).with("was", ours).with("is", theirs).send();
 }
+pub(super) fn log_not_written(e: &disk::Error) {
+    Line::warn("store", "log-not-written").with("error", e).with("result", "after a restart more counts as changed").send();
+}
+pub(super) fn log_damaged(path: &Path, bytes: u64) {
+    Line::warn("store", "log-damaged").with("path", path.display()).with("bytes", bytes).with("result", "more counts as changed").send();
+}
 pub(super) fn too_many_folders(maildir: &Path) {
     Line::error("store", "too-many-folders").with("path", maildir.display()).with("result", "some are not shown").send();
-}
-pub(super) fn modseq_not_stored(e: &disk::Error) {
-    Line::warn("store", "modseq-not-stored").with("error", e).send();
 }
 /// What of it was lost is made anew when it is asked for.
 pub(super) fn summaries_damaged(path: &Path, bytes: u64) {

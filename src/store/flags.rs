@@ -6,6 +6,7 @@ use super::{
     lock, maildirsize,
     quota::Removal,
     scan,
+    state::{Batch, Mark},
     sync::Disk,
 };
 use crate::disk;
@@ -99,13 +100,12 @@ impl Folder {
         Some(Step { uid, from: (m.is_new(), name), to, flags, keywords, high_changed: (keywords ^ m.keywords()) & !LETTERS != 0 })
     }
 
-    /// Those whose file was not there under its name. On failure what was done is taken back.
+    /// Those whose file was not there under its name, or of which somebody else said something else meanwhile. On failure
+    /// what was done is taken back.
     fn take_steps(&self, d: &mut Disk, dir: &Path, steps: Vec<Step>) -> Result<Vec<Uid>> {
         if steps.is_empty() {
             return Ok(Vec::new());
         }
-        let upto = lock(&self.state).modseq + 1;
-        d.lease.cover(dir, upto);
         let (mut done, mut missed) = (Vec::new(), Vec::new());
         let renamed = self.own_change(d, dir, || {
             for step in steps {
@@ -124,17 +124,10 @@ impl Folder {
             take_back(d, dir, &done);
             return Err(e);
         }
-        let mut state = lock(&self.state);
-        let modseq = state.step();
-        state.note_flagged(modseq, done.iter().map(|s| s.uid));
-        for step in done {
-            let Some(at) = state.at(step.uid) else { continue };
-            state.rename(at, false, &step.to, step.flags, step.keywords);
-            state.set_modseq(at, modseq);
-        }
-        let live = state.messages().len();
-        drop(state);
-        self.event.notify(usize::MAX);
+        let marked = done.into_iter().map(|s| Mark { uid: s.uid, file: Some((false, s.to)), flags: s.flags, keywords: s.keywords });
+        let doubtful = self.commit(d, dir, Batch { marked: marked.collect(), ..Batch::default() });
+        missed.extend(doubtful.into_iter().map(Uid));
+        let live = lock(&self.state).messages().len();
         if d.keywords.wants_compaction(live) {
             self.compact_keywords(d, dir);
         }
@@ -178,8 +171,6 @@ impl Folder {
     /// Those whose file was not there under its name.
     fn remove(&self, d: &mut Disk, uids: &[Uid], mut removal: Option<&mut Removal>) -> Result<Vec<Uid>> {
         let dir = self.dir();
-        let upto = lock(&self.state).modseq + 1;
-        d.lease.cover(&dir, upto);
         let (mut gone, mut missed) = (Vec::new(), Vec::new());
         let done = self.own_change(d, &dir, || {
             for uid in uids {
@@ -200,8 +191,7 @@ impl Folder {
         });
         gone.sort_unstable();
         gone.dedup();
-        lock(&self.state).expunge(&gone);
-        self.event.notify(usize::MAX);
+        self.commit(d, &dir, Batch { removed: gone, ..Batch::default() });
         done.map(|()| missed)
     }
 }

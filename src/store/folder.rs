@@ -57,7 +57,6 @@ const READ_MAX: u64 = 256 << 20;
 pub(super) struct Rest {
     counts: Counts,
     next: u32,
-    limit: u64,
     list: Option<disk::Stat>,
     times: Option<(i64, i64)>,
     swept: i64,
@@ -113,20 +112,8 @@ impl Folder {
         }
         let now = disk::clock();
         let rest = self.store.rest(&dir);
-        let times = scan::times(&dir)?;
-        let modseq = match &rest {
-            // Nothing happened since the last session: its mod-sequences still hold.
-            Some(r) if r.times == Some(times) => r.counts.highest_modseq,
-            Some(r) => r.counts.highest_modseq + 1,
-            None => d.lease.begin(&dir, now),
-        };
-        if let Some(r) = &rest {
-            d.lease = super::modseq::Lease::of(r.limit);
-            d.resume = Some(Resume { list: r.list, validity: r.counts.uid_validity, next: r.next });
-            d.lease.cover(&dir, modseq);
-        }
+        d.resume = rest.as_ref().map(|r| Resume { list: r.list, validity: r.counts.uid_validity, next: r.next, modseq: r.counts.highest_modseq });
         *lock(&self.state) = State::default();
-        lock(&self.state).start(modseq);
         self.take_in(&mut d, true)?;
         let mut state = lock(&self.state);
         state.next = state.next.max(d.next);
@@ -134,6 +121,7 @@ impl Folder {
             state.resume_recent(r.next, ranges);
         }
         drop(state);
+        self.begin_history(&mut d, &dir);
         d.loaded = true;
         d.swept = rest.as_ref().map_or(0, |r| r.swept);
         if now - d.swept > super::sweep::EVERY_NS {
@@ -176,9 +164,10 @@ impl Folder {
         let state = lock(&self.state);
         uids.iter().map(|u| state.get(u.0).map(super::state::Message::meta)).collect()
     }
-    /// Memory. For a mod-sequence of this folder's open life the answer is exact. Before that, every UID that is not
-    /// there counts as expunged and every message as changed. Costs what happened since, not what is in the folder,
-    /// unless that is more than is remembered.
+    /// Memory. What happened since this mod-sequence, be it before a restart; for one that was not given yet, nothing. It is
+    /// exact, but that after many thousand expunges every UID that is not there counts as expunged. When it was given in a
+    /// history that was lost, so does every message as new. What came before the folder was opened may count as changed.
+    /// Costs what happened since then, not what is in the folder, unless that is more than is remembered.
     pub fn changes_since(&self, modseq: ModSeq) -> Changes {
         lock(&self.state).changes_since(modseq.0)
     }
@@ -273,7 +262,6 @@ impl Folder {
         Some(Rest {
             counts: state.counts(),
             next: d.next,
-            limit: d.lease.limit(),
             list: d.ledger.stamp(),
             times: d.new.time().zip(d.cur.time()).filter(|_| settled),
             swept: d.swept,

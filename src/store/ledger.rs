@@ -70,6 +70,10 @@ impl Ledger {
     pub(super) fn validity(&self) -> u32 {
         self.header.validity
     }
+    /// N: what the file says is the next UID, ahead of those given.
+    pub(super) fn list_next(&self) -> u32 {
+        self.header.next
+    }
     pub(super) fn stamp(&self) -> Option<Stat> {
         self.stamp
     }

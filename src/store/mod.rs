@@ -5,13 +5,16 @@
 //! Knows no wire syntax, no async, no config files. The invariants of the disk layout stand in ARCHITECTURE.md.
 //!
 //! The files: `deliver` (into `new/`), `sync` (what is on disk becomes state, with `scan`, `watch` and `enter`),
-//! `notice` (when others changed it), `flags` and `transfer` (what sessions change), `state` (messages and their history
-//! in memory), `ledger`, `uidlist` and `keywords` (Dovecot's files), `courier` and `noted` (what other servers left), `home`, `layout`,
-//! `names` and `subscriptions` (folders).
+//! `notice` (when others changed it), `flags` and `transfer` (what sessions change), `commit` (each change gets its
+//! mod-sequence in the `log` and becomes state), `state` (messages and their history in memory), `ledger`, `uidlist` and
+//! `keywords` (Dovecot's files), `courier` and `noted` (what other servers left), `home`, `layout`, `names` and
+//! `subscriptions` (folders).
 //!
 //! Locks, in this order: a folder's `disk` (a whole job; of two folders the lower address first), the UID list's
-//! dotlock (other programs), then those for memory only (`state`, `place`, `under_way`, the store's maps).
+//! dotlock (other programs), the log's (for one append), then those for memory only (`state`, `place`, `under_way`, the
+//! store's maps).
 
+mod commit;
 mod courier;
 mod deliver;
 mod dotlock;
@@ -25,8 +28,8 @@ mod home;
 mod keywords;
 mod layout;
 mod ledger;
+mod log;
 mod maildirsize;
-mod modseq;
 mod names;
 mod noted;
 mod notice;

@@ -8,7 +8,10 @@ use super::{
     keywords::LETTERS,
     packed::{Facts, PackedNames, give_back, make_room},
 };
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+
+mod history;
+pub(super) use history::{Batch, Mark};
 
 /// 40 bytes; its file name, some 15 bytes more, is in [`State::name`].
 #[derive(Clone, Copy)]
@@ -132,6 +135,10 @@ pub(super) struct State {
     flagged: VecDeque<(u64, u32)>,
     /// Flag changes at or before this have to be looked for in the messages.
     flagged_forgotten: u64,
+    /// Mod-sequences strictly between these were given, and what for is lost.
+    pub gaps: Vec<(u64, u64)>,
+    /// What their flags are we have from another process; the names of their files have not shown it yet.
+    pub unsure: BTreeSet<u32>,
     totals: Totals,
     /// The directory was deleted, or its UIDVALIDITY changed under us: sessions have to end.
     pub gone: bool,
@@ -209,11 +216,11 @@ impl State {
         });
         self.tidy_names();
     }
-    /// Keywords that its name does not say.
-    pub(super) fn set_keywords(&mut self, at: usize, keywords: KeywordBits) {
-        self.change(at, None, |m| m.keywords = keywords);
+    /// Whatever its name says.
+    fn set_marks(&mut self, at: usize, flags: Flags, keywords: KeywordBits) {
+        self.change(at, None, |m| (m.bits, m.keywords) = (m.bits & IS_NEW | flags.0 & FLAGS, keywords));
     }
-    pub(super) fn set_modseq(&mut self, at: usize, modseq: u64) {
+    fn set_modseq(&mut self, at: usize, modseq: u64) {
         self.change(at, None, |m| m.modseq = modseq);
     }
     pub(super) fn set_size(&mut self, at: usize, size: u64) {
@@ -235,17 +242,8 @@ impl State {
         self.names = names;
     }
 
-    /// Begins the history: nothing is known of before.
-    pub(super) fn start(&mut self, modseq: u64) {
-        (self.modseq, self.forgotten, self.flagged_forgotten) = (modseq, modseq, modseq);
-    }
-    /// A mod-sequence for one batch of changes.
-    pub(super) fn step(&mut self) -> u64 {
-        self.modseq += 1;
-        self.modseq
-    }
     /// Notes that messages have new flags since `modseq`, which they bear already.
-    pub(super) fn note_flagged(&mut self, modseq: u64, uids: impl ExactSizeIterator<Item = u32>) {
+    fn note_flagged(&mut self, modseq: u64, uids: impl ExactSizeIterator<Item = u32>) {
         if uids.len() > MEMORY {
             // Who was there before this looks at all messages anyway, about as many as changed.
             self.flagged.clear();
@@ -260,11 +258,10 @@ impl State {
         }
     }
     /// Takes messages out; `uids` ascending.
-    pub(super) fn expunge(&mut self, uids: &[u32]) {
+    fn remove(&mut self, uids: &[u32]) {
         if uids.is_empty() {
             return;
         }
-        let modseq = self.step();
         let (names, totals) = (&mut self.names, &mut self.totals);
         let mut take_out = |m: &Message| {
             names.remove(m.name);
@@ -290,25 +287,27 @@ impl State {
         give_back(&mut self.messages);
         self.tidy_names();
         self.recent.retain(|u| uids.binary_search(u).is_err());
-        for uid in uids {
-            match self.expunged.back_mut() {
-                // Neighbours in one batch are one range.
-                Some((m, _, last)) if *m == modseq && last.checked_add(1) == Some(*uid) => *last = *uid,
-                _ => self.expunged.push_back((modseq, *uid, *uid)),
-            }
+        self.unsure.retain(|u| uids.binary_search(u).is_err());
+    }
+    /// Notes that these went away at `modseq`.
+    fn note_expunged(&mut self, modseq: u64, first: u32, last: u32) {
+        match self.expunged.back_mut() {
+            // Neighbours in one batch are one range.
+            Some((m, _, end)) if *m == modseq && end.checked_add(1) == Some(first) => *end = last,
+            _ => self.expunged.push_back((modseq, first, last)),
         }
-        while self.expunged.len() > MEMORY {
-            if let Some((m, ..)) = self.expunged.pop_front() {
-                self.forgotten = m;
-            }
+        if self.expunged.len() > MEMORY
+            && let Some((m, ..)) = self.expunged.pop_front()
+        {
+            self.forgotten = m;
         }
     }
     /// Room for so many more messages.
-    pub(super) fn expect(&mut self, more: usize) {
+    fn expect(&mut self, more: usize) {
         make_room(&mut self.messages, more);
     }
     /// Adds a message with a UID above all others.
-    pub(super) fn arrive(&mut self, fresh: &Fresh<'_>, modseq: u64) {
+    fn arrive(&mut self, fresh: &Fresh<'_>, modseq: u64) {
         let bits = fresh.flags.0 & FLAGS | if fresh.is_new { IS_NEW } else { 0 };
         let (size, date) = (five(fresh.size.min(MAX_SIZE)), day(fresh.date));
         let mut m = Message { modseq, keywords: fresh.keywords, uid: fresh.uid, name: 0, size, date, summary: [0; 5], bits };
@@ -395,11 +394,18 @@ impl State {
         out
     }
 
+    /// From where on a client has to be told: from this mod-sequence, or from 0 when it was given in a history that was lost.
+    fn provable(&self, modseq: u64) -> u64 {
+        let lost = self.gaps.iter().any(|(after, before)| *after < modseq && modseq < *before);
+        if lost { 0 } else { modseq }
+    }
+
     /// Called after every command of every session: with nothing new it looks at nothing.
     pub(super) fn changes_since(&self, modseq: u64) -> Changes {
         if modseq >= self.modseq {
             return Changes { modseq: ModSeq(self.modseq), ..Changes::default() };
         }
+        let modseq = self.provable(modseq);
         let expunged = self.vanished_since(modseq).into_iter().map(|(a, b)| (Uid(a), Uid(b))).collect();
         let run = self.arrived.partition_point(|(m, _)| *m <= modseq);
         let new = self.arrived.get(run).map_or(self.messages.len(), |(_, first)| self.messages.partition_point(|m| m.uid < *first));
@@ -426,6 +432,21 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl State {
+        fn start(&mut self, modseq: u64) {
+            (self.modseq, self.forgotten, self.flagged_forgotten) = (modseq, modseq, modseq);
+        }
+        fn step(&mut self) -> u64 {
+            self.modseq += 1;
+            self.modseq
+        }
+        fn expunge(&mut self, uids: &[u32]) {
+            let modseq = self.step();
+            self.remove(uids);
+            uids.iter().for_each(|u| self.note_expunged(modseq, *u, *u));
+        }
+    }
 
     fn message(uid: u32) -> Fresh<'static> {
         Fresh { uid, flags: Flags::default(), is_new: false, keywords: 0, size: 1, date: 0, name: b"x" }
@@ -500,7 +521,7 @@ mod tests {
                 assert_eq!(s.messages[n].summary(), place);
             }
             s.set_size(n, 99);
-            s.set_keywords(n, 7);
+            s.set_marks(n, Flags(5), 7);
             assert_eq!(s.name(&s.messages[n]), name);
             s.rename(n, false, b"1.M2P3.h,S=4:2,", Flags(0), 0);
             assert_eq!(s.name(&s.messages[n]), b"1.M2P3.h,S=4:2,");

@@ -12,9 +12,10 @@ use super::{
     keywords::{self, High},
     ledger::{self, Ledger, Records},
     lock,
-    modseq::Lease,
+    log::{self, History, Log},
     scan::{self, Scan, Scope},
-    state::{Message, State},
+    state::{Batch, Mark, Message, State},
+    uidlist,
     watch::Watch,
 };
 use crate::disk;
@@ -26,7 +27,11 @@ pub(super) struct Disk {
     pub loaded: bool,
     pub ledger: Ledger,
     pub keywords: keywords::Files,
-    pub lease: Lease,
+    pub log: Log,
+    /// What the log has to say, until all is loaded.
+    pub history: Option<History>,
+    /// What other processes logged, and the state does not show yet.
+    pub heard: Vec<log::Entry>,
     pub new: Watch,
     pub cur: Watch,
     /// The next UID to give: above all that anybody has given.
@@ -44,8 +49,9 @@ pub(super) struct Disk {
 pub(super) struct Resume {
     pub list: Option<disk::Stat>,
     pub validity: u32,
-    /// The next UID then.
+    /// The next UID then, and the highest mod-sequence.
     pub next: u32,
+    pub modseq: u64,
 }
 
 impl Disk {
@@ -84,7 +90,7 @@ impl Folder {
         let dir = self.dir();
         let (new, cur) = self.times(&dir)?;
         let now = disk::clock();
-        let scope = if force || !d.loaded || d.cur.is_due(cur, now) {
+        let scope = if force || !d.loaded || d.cur.is_due(cur, now) || !d.heard.is_empty() || d.log.is_changed(&dir) {
             Scope::All
         } else if d.new.is_due(new, now) {
             Scope::New
@@ -143,8 +149,9 @@ impl Folder {
             }
         }
         let learned = arrivals.iter().filter(|a| a.learned && a.uid.is_some()).count();
-        self.apply(d, dir, diff.renamed, &diff.missing, high);
-        settled &= self.take_arrivals(d, dir, own.as_ref().or(held), arrivals)?;
+        let batch = self.found(diff.renamed, diff.missing, high.as_ref().filter(|_| d.loaded));
+        settled &= self.take_arrivals(d, dir, own.as_ref().or(held), batch, arrivals)?;
+        settled &= lock_state(self).unsure.is_empty();
         if learned >= LEARNED {
             self.write_learned(d, dir, own.as_ref().or(held));
         }
@@ -217,6 +224,15 @@ impl Folder {
         let before = d.ledger.validity();
         let Some(fresh) = d.ledger.refresh(dir, || self.new_validity())? else { return Ok(()) };
         let validity = d.ledger.validity();
+        if d.loaded {
+            // Whoever wrote the list logged it before letting go of its lock.
+            let Disk { log, heard, .. } = d;
+            drop(log.lock(dir, &mut |e| heard.push(e)));
+        } else {
+            let least = d.resume.as_ref().filter(|r| r.validity == validity).map_or(0, |r| r.modseq);
+            let (log, history) = Log::open(dir, validity, disk::clock(), least)?;
+            (d.log, d.history) = (log, Some(history));
+        }
         let mut state = lock_state(self);
         if before != 0 && before != validity {
             events::validity_changed(dir, before, validity);
@@ -225,25 +241,31 @@ impl Folder {
             return Err(Error::NotFound(self.name()));
         }
         state.validity = validity;
-        records.extend(fresh.records);
-        let next = match d.resume.as_ref().filter(|r| r.validity == validity) {
+        let (logged, sure) = d.log.next_uid(d.ledger.list_next());
+        let logged = if logged < uidlist::MAX_NEXT { logged } else { 0 };
+        let resumed = d.resume.as_ref().filter(|r| r.validity == validity);
+        let next = match resumed {
             // N runs ahead; when the list is as this process left it, we know how far it really got.
             Some(r) if r.list == d.ledger.stamp() => r.next,
-            // Somebody put an older list back: what was given out since stays given out.
-            Some(r) => r.next.max(fresh.next),
-            None => fresh.next,
+            // So does the log.
+            _ if sure && fresh.next == d.ledger.list_next() => logged.max(fresh.records.values().map(|k| k.uid + 1).max().unwrap_or(0)),
+            _ => fresh.next,
         };
+        // Somebody put an older list back: what was given out since stays given out.
+        let next = next.max(logged).max(resumed.map_or(0, |r| r.next));
+        records.extend(fresh.records);
         d.next = d.next.max(next);
         Ok(())
     }
 
     fn compare(&self, mut found: Names, scope: Scope) -> Diff {
         let mut diff = Diff::default();
+        let unsure = lock_state(self).unsure.clone();
         self.in_steps(|m, name| match (scope, m.is_new()) {
             (Scope::New, false) => {}
             _ => match found.take(file::base(name)) {
                 None => diff.missing.push(m.uid()),
-                Some(f) if *f.name != *name || f.is_new != m.is_new() => diff.renamed.push((m.uid(), f.to_found())),
+                Some(f) if *f.name != *name || f.is_new != m.is_new() || unsure.contains(&m.uid()) => diff.renamed.push((m.uid(), f.to_found())),
                 Some(_) => {}
             },
         });
@@ -290,43 +312,24 @@ impl Folder {
         }
     }
 
-    /// Renames and removals by others, and keywords read anew, into the state.
-    fn apply(&self, d: &mut Disk, dir: &Path, renamed: Vec<(u32, Found)>, missing: &[u32], high: Option<High>) {
-        let upto = lock_state(self).modseq + 2;
-        let mut changed = !missing.is_empty();
-        if d.loaded && (changed || !renamed.is_empty() || high.is_some()) {
-            d.lease.cover(dir, upto);
-        }
-        let mut state = lock_state(self);
-        let modseq = state.modseq + 1;
-        let mut touched = Vec::new();
+    /// Renames and removals by others, and keywords read anew.
+    fn found(&self, renamed: Vec<(u32, Found)>, missing: Vec<u32>, high: Option<&High>) -> Batch {
+        let state = lock_state(self);
+        let mut marked = high.map(|high| with_high(&state, high)).unwrap_or_default();
         for (uid, f) in renamed {
+            let Some(m) = state.get(uid) else { continue };
             let (flags, letters) = file::flags(&f.name);
-            keywords::cover(&mut state.keywords, letters.into());
-            let Some(at) = state.at(uid) else { continue };
-            let m = state.messages()[at];
-            let bits = m.keywords() & !keywords::LETTERS | u64::from(letters);
-            if (flags, bits) != (m.flags(), m.keywords()) {
-                touched.push(uid);
-                state.set_modseq(at, modseq);
-            }
-            state.rename(at, f.is_new, &f.name, flags, bits);
+            let above = match high {
+                Some(high) => high.get(file::base(&f.name)).copied().unwrap_or(0),
+                None => m.keywords() & !keywords::LETTERS,
+            };
+            marked.push(Mark { uid, file: Some((f.is_new, f.name)), flags, keywords: above | u64::from(letters) });
         }
-        if let Some(high) = high.filter(|_| d.loaded) {
-            touched.extend(set_high(&mut state, &high, modseq));
-            let all = state.messages().iter().fold(0, |all, m| all | m.keywords());
-            keywords::cover(&mut state.keywords, all);
-        }
-        if !touched.is_empty() {
-            changed = true;
-            state.step();
-            state.note_flagged(modseq, touched.into_iter());
-        }
-        state.expunge(missing);
-        drop(state);
-        if changed {
-            self.event.notify(usize::MAX);
-        }
+        // Of a file with another name, the name counts, which comes last.
+        marked.reverse();
+        marked.sort_by_key(|m| m.uid);
+        marked.dedup_by_key(|m| m.uid);
+        Batch { marked, missing, ..Batch::default() }
     }
 
     /// Moves to `cur/` what a session was told as \Recent.
@@ -344,8 +347,8 @@ impl Folder {
                 // Failing costs nothing: the message stays in new/, where it is as good.
                 if disk::rename(&scan::path(&dir, true, &name), &scan::path(&dir, false, &to)).is_ok() {
                     let mut state = lock_state(self);
-                    if let Some((at, keywords)) = state.at(uid).map(|at| (at, state.messages()[at].keywords())) {
-                        state.rename(at, false, &to, flags, keywords);
+                    if let Some((at, m)) = state.at(uid).map(|at| (at, state.messages()[at])) {
+                        state.rename(at, false, &to, m.flags(), m.keywords());
                     }
                 }
             }
@@ -378,21 +381,18 @@ fn lock_state(folder: &Folder) -> std::sync::MutexGuard<'_, super::state::State>
     lock(&folder.state)
 }
 
-/// Keywords that stand in our file only, as it has them now. Whose changed.
-fn set_high(state: &mut State, high: &High, modseq: u64) -> Vec<u32> {
-    let (mut touched, mut name) = (Vec::new(), Vec::new());
-    for at in 0..state.messages().len() {
-        let m = state.messages()[at];
+/// Keywords that stand in our file only, as it has them now: those whose changed.
+fn with_high(state: &State, high: &High) -> Vec<Mark> {
+    let (mut marked, mut name) = (Vec::new(), Vec::new());
+    for m in state.messages() {
         if high.is_empty() && m.keywords() & !keywords::LETTERS == 0 {
             continue;
         }
-        state.name_into(&m, &mut name);
+        state.name_into(m, &mut name);
         let bits = m.keywords() & keywords::LETTERS | high.get(file::base(&name)).copied().unwrap_or(0);
         if bits != m.keywords() {
-            state.set_keywords(at, bits);
-            state.set_modseq(at, modseq);
-            touched.push(m.uid());
+            marked.push(Mark { uid: m.uid(), file: None, flags: m.flags(), keywords: bits });
         }
     }
-    touched
+    marked
 }

@@ -2,7 +2,9 @@
 //!
 //! A copy is a link, a move a rename, both under a fresh name: one base never stands for two messages of a folder.
 
-use super::{Append, Error, Folder, Result, Uid, Usage, enter::Arrival, file, keywords::LETTERS, lock, quota::After, scan, summary, sync::Disk};
+use super::{
+    Append, Error, Folder, Result, Uid, Usage, enter::Arrival, file, keywords::LETTERS, lock, quota::After, scan, state::Batch, summary, sync::Disk,
+};
 use crate::disk;
 use nix::errno::Errno;
 use std::{
@@ -248,10 +250,7 @@ impl Folder {
         }
         let mut uids: Vec<u32> = passages.iter().map(|p| p.source.0).collect();
         uids.sort_unstable();
-        let upto = lock(&self.state).modseq + 1;
-        d.lease.cover(dir, upto);
-        lock(&self.state).expunge(&uids);
-        self.event.notify(usize::MAX);
+        self.commit(d, dir, Batch { removed: uids, ..Batch::default() });
     }
 }
 
