@@ -12,7 +12,7 @@ use gatepost::{
         self, Draft,
         fault::{self, Kind},
     },
-    store::{Append, FlagOp, Flags, Folder, ModSeq, Store, Target, Uid},
+    store::{Append, FlagOp, Flags, Folder, Level, Limits, ModSeq, Quotas, Store, Target, Uid},
 };
 use std::{
     cell::Cell,
@@ -93,7 +93,40 @@ fn text(content: &str) -> Draft {
 }
 
 fn open(dir: &Path) -> Arc<Store> {
-    Store::open(&dir.join("mail"), "host", |_| Vec::new()).unwrap()
+    let store = Store::open(&dir.join("mail"), "host", |_| Vec::new()).unwrap();
+    store.set_quotas(Roomy);
+    store
+}
+
+/// Alice has limits, far away: all she does is booked.
+struct Roomy;
+
+impl Quotas for Roomy {
+    fn limits(&self, account: &str) -> Limits {
+        if account.starts_with("alice@") { Limits { bytes: 1 << 40, messages: 100_000 } } else { Limits::default() }
+    }
+    fn levels(&self) -> Vec<u8> {
+        vec![80]
+    }
+    fn warning(&self, _: &str, _: &Level, _: SystemTime) -> Vec<u8> {
+        unreachable!("far away")
+    }
+}
+
+/// What the books say, when they can be read.
+fn booked(maildir: &Path) -> Option<(i64, i64)> {
+    let text = fs::read_to_string(maildir.join("maildirsize")).ok()?;
+    let numbers = |line: &str| {
+        let (size, count) = line.split_once(' ')?;
+        Some((size.parse::<i64>().ok()?, count.parse::<i64>().ok()?))
+    };
+    text.strip_suffix('\n')?.lines().skip(1).map(numbers).try_fold((0, 0), |sum, line| line.map(|(s, c)| (sum.0 + s, sum.1 + c)))
+}
+
+fn kept(maildir: &Path) -> (i64, i64) {
+    let dirs = FOLDERS.iter().map(|f| if *f == "INBOX" { maildir.to_owned() } else { maildir.join(format!(".{f}")) });
+    let files = dirs.flat_map(|d| [d.join("new"), d.join("cur")]).flat_map(|d| fs::read_dir(d).unwrap());
+    files.fold((0, 0), |sum, f| (sum.0 + i64::try_from(f.unwrap().metadata().unwrap().len()).unwrap(), sum.1 + 1))
 }
 
 fn folder(store: &Arc<Store>, name: &str) -> gatepost::store::Result<Arc<Folder>> {
@@ -287,6 +320,12 @@ fn told(dir: &Path) -> Told {
 fn check(dir: &Path, what: &str) -> bool {
     let told = told(dir);
     let (before, next) = (after(told.done), after(if told.failed || told.done == OPS.len() { told.done } else { told.done + 1 }));
+    // A quota may hold somebody up for too much in the books, never let through what is not there.
+    if let Some(booked) = booked(&place(dir, "INBOX")) {
+        let kept = kept(&place(dir, "INBOX"));
+        assert!(booked.0 >= kept.0 && booked.1 >= kept.1, "{what}: {booked:?} booked, {kept:?} kept");
+        assert!(booked == kept || !told.through, "{what}: {booked:?} booked, {kept:?} kept, and nothing failed");
+    }
     let store = open(dir);
     for ((name, old), new) in FOLDERS.into_iter().zip(before).zip(next) {
         let f = folder(&store, name).unwrap();

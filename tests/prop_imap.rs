@@ -89,7 +89,7 @@ proptest! {
         let _ = framer::tag(&bytes);
     }
     #[test]
-    fn parsing_words_is_total(text in "[a-z]{1,3} (UID )?(FETCH|STORE|SEARCH|LIST|STATUS|ID|LOGIN|ENABLE|APPEND) [ -~]{0,60}") {
+    fn parsing_words_is_total(text in "[a-z]{1,3} (UID )?(SELECT|FETCH|STORE|SEARCH|LIST|STATUS|ID|LOGIN|ENABLE|APPEND) [ -~]{0,60}") {
         let _ = Tagged::parse(text.as_bytes());
     }
     #[test]

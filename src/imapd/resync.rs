@@ -113,7 +113,7 @@ pub(super) fn in_ranges(ranges: &[(u32, u32)], n: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::imap::cursor::Cursor;
+    use crate::proto::imap::{cursor::Cursor, sequence};
 
     fn set(text: &str) -> SequenceSet {
         SequenceSet::parse(&mut Cursor::new(text.as_bytes())).unwrap()
@@ -133,6 +133,17 @@ mod tests {
         cut(&mut r, u32::MAX);
         assert_eq!(r, []);
         assert!(in_ranges(&[(1, 2), (5, 9)], 5) && !in_ranges(&[(1, 2), (5, 9)], 3));
+    }
+    #[test]
+    fn ranges_are_sets() {
+        let runs = |set: u8| sequence::runs((1..=8).filter(|n| set >> (n - 1) & 1 == 1)).collect::<Vec<_>>();
+        for a in 0..=u8::MAX {
+            let uids: Uids = (1..=8).filter(|n| a >> (n - 1) & 1 == 1).map(Uid).collect();
+            for b in 0..=u8::MAX {
+                assert_eq!(common(&runs(a), &runs(b)), runs(a & b), "{a:b} {b:b}");
+                assert_eq!(uids.gaps(&runs(b)), runs(b & !a), "{a:b} {b:b}");
+            }
+        }
     }
     #[test]
     fn pairs_prove_what_is_known() {

@@ -162,7 +162,18 @@ impl Folder {
     /// Memory. `None` for what is not there any more.
     pub fn meta(&self, uids: &[Uid]) -> Vec<Option<Meta>> {
         let state = lock(&self.state);
-        uids.iter().map(|u| state.get(u.0).map(super::state::Message::meta)).collect()
+        let messages = state.messages();
+        // Nearly always the next one asked for is the next one there.
+        let mut next = 0;
+        let meta = |uid: &Uid| {
+            if messages.get(next).is_none_or(|m| m.uid() != uid.0) {
+                next = state.at(uid.0)?;
+            }
+            let meta = messages.get(next).map(super::state::Message::meta);
+            next += 1;
+            meta
+        };
+        uids.iter().map(meta).collect()
     }
     /// Memory. What happened since this mod-sequence, be it before a restart; for one that was not given yet, nothing. It is
     /// exact, but that after many thousand expunges every UID that is not there counts as expunged. When it was given in a

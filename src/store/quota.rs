@@ -347,10 +347,12 @@ impl Account {
         }
         Ok(())
     }
-    /// Something is not in the books: they are made anew before long.
+    /// Something is not in the books. Who looks next finds none and counts.
     fn missed(&self, e: &disk::Error) {
         events::no_books(&self.name, e);
-        self.touch();
+        if maildirsize::remove(&self.maildir).is_err() {
+            self.touch();
+        }
     }
 
     /// Begins to remove something. `None` in case of trouble; then the books say too much, until somebody counts.

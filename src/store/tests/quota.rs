@@ -327,33 +327,38 @@ fn writers_beside_each_other_and_somebody_who_counts() {
         store: crate::store::Store::open(&l.w.dir.path().join("mail"), "other", |_| Vec::new()).unwrap(),
     };
     other.store.set_quotas(l.book.clone());
-    std::thread::scope(|s| {
-        for store in [&l.w.store, &other.store] {
-            for n in 0..2 {
-                s.spawn(move || {
-                    let inbox = store.home("alice@example.org").unwrap().open("INBOX").unwrap();
-                    for i in 0..60 {
-                        let draft = Draft::from_bytes(vec![b'x'; 10 + n * 100 + i]);
-                        assert!(store.deliver(&[to("alice")], b"", &draft, at(t))[0].is_ok());
-                        if i % 3 == 0 {
-                            inbox.sync().unwrap();
-                            let uids = inbox.uids().0;
-                            inbox.expunge(&uids[..uids.len().min(2)]).unwrap();
+    let known = || crate::store::maildirsize::read(&l.w.maildir()).unwrap().map(|s| s.usage);
+    for round in 0..6 {
+        let first_is_done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|s| {
+            let done = &first_is_done;
+            for store in [&l.w.store, &other.store] {
+                for n in 0..2 {
+                    s.spawn(move || {
+                        let inbox = store.home("alice@example.org").unwrap().open("INBOX").unwrap();
+                        for i in 0..20 {
+                            let draft = Draft::from_bytes(vec![b'x'; 10 + n * 100 + i]);
+                            assert!(store.deliver(&[to("alice")], b"", &draft, at(t))[0].is_ok());
+                            if i % 5 == n {
+                                inbox.sync().unwrap();
+                                let uids = inbox.uids().0;
+                                inbox.expunge(&uids[..uids.len().min(2)]).unwrap();
+                            }
                         }
-                    }
-                });
+                        done.store(true, std::sync::atomic::Ordering::Relaxed);
+                    });
+                }
             }
-        }
-        s.spawn(|| {
-            for _ in 0..50 {
-                // As a file that got too long.
-                l.w.home().room(1, at(t)).unwrap();
-                let _alone = Lock::exclusive(&l.file("gatepost-quota")).unwrap();
-                crate::store::maildirsize::remove(&l.w.maildir()).unwrap();
-            }
+            // What it miscounts at last, the others no longer put right.
+            s.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    let alone = Lock::exclusive(&l.file("gatepost-quota")).unwrap();
+                    crate::store::maildirsize::remove(&l.w.maildir()).unwrap();
+                    drop(alone);
+                    l.w.home().room(1, at(t)).unwrap();
+                }
+            });
         });
-    });
-    l.w.home().room(1, at(t)).unwrap();
-    let known = crate::store::maildirsize::read(&l.w.maildir()).unwrap().unwrap().usage;
-    assert_eq!(known, crate::store::maildirsize::count(&l.w.maildir()).unwrap());
+        assert_eq!(known(), Some(crate::store::maildirsize::count(&l.w.maildir()).unwrap()), "round {round}");
+    }
 }
