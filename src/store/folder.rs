@@ -102,7 +102,7 @@ impl Folder {
         // Another session's look may have failed half-way: what it knew of the list it had not told the state yet.
         *lock(&self.summaries) = Book::default();
         let dir = self.dir();
-        *d = Disk { shared: disk::is_shared(&dir), ..Disk::default() };
+        *d = Disk::default();
         for sub in ["cur", "new", "tmp"] {
             match disk::create_dir(&dir.join(sub), 0o700) {
                 Err(e) if e.is_not_found() => return Err(Error::NotFound(self.name())),

@@ -27,8 +27,8 @@ pub(super) enum Scope {
 
 impl Scan {
     /// Certainly nothing was renamed, added or removed while we read: the times did not move, and they would have.
-    pub(super) fn is_sure(&self, shared: bool) -> bool {
-        let would_move = |time| self.clock.saturating_sub(time) >= watch::granularity(time, shared);
+    pub(super) fn is_sure(&self) -> bool {
+        let would_move = |time| self.clock.saturating_sub(time) >= watch::granularity(time);
         self.stable && would_move(self.new_time) && (self.scope == Scope::New || would_move(self.cur_time))
     }
 }

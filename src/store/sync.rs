@@ -40,8 +40,6 @@ pub(super) struct Disk {
     pub resume: Option<Resume>,
     /// When `tmp/` was last swept.
     pub swept: i64,
-    /// On a file system to which other machines write, by clocks of their own.
-    pub shared: bool,
     /// There are files that the last look left for the next.
     pub unfinished: bool,
 }
@@ -59,8 +57,8 @@ impl Disk {
     pub(super) fn changed_by_us(&mut self, dir: &Path, before: (i64, i64)) {
         if let Ok(after) = scan::times(dir) {
             let clock = disk::clock();
-            self.new.changed_by_us(before.0, after.0, clock, self.shared);
-            self.cur.changed_by_us(before.1, after.1, clock, self.shared);
+            self.new.changed_by_us(before.0, after.0, clock);
+            self.cur.changed_by_us(before.1, after.1, clock);
         }
     }
 }
@@ -156,9 +154,9 @@ impl Folder {
             self.write_learned(d, dir, own.as_ref().or(held));
         }
         if settled {
-            d.new.scanned(scan.new_time, scan.clock, d.shared);
+            d.new.scanned(scan.new_time, scan.clock);
             if scan.scope == Scope::All {
-                d.cur.scanned(scan.cur_time, scan.clock, d.shared);
+                d.cur.scanned(scan.cur_time, scan.clock);
             }
         } else {
             d.new.forget();
@@ -191,7 +189,7 @@ impl Folder {
                 scope = Scope::All;
                 continue;
             }
-            if !scan.is_sure(d.shared) {
+            if !scan.is_sure() {
                 // Each rename can hide a file from one reading.
                 if readings > 0 {
                     diff.missing.retain(|uid| missed.binary_search(uid).is_ok());
