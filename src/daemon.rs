@@ -36,6 +36,9 @@ pub type Executor = Rc<smol::LocalExecutor<'static>>;
 /// below systemd's TimeoutStopSec of 90 s.
 const DRAIN: Duration = Duration::from_secs(30);
 
+/// Folders that are closed within this time are written down in one go.
+const BURST: Duration = Duration::from_secs(1);
+
 /// What must be read before privileges go: files that only root may read.
 pub struct Secrets {
     accounts: Arc<Accounts>,
@@ -79,6 +82,7 @@ impl Rooms {
         let spool = Arc::new(Spool::open(&config.state.join("spool")).map_err(|e| e.to_string())?);
         let dns = Dns::new(&config.dns)?;
         let config = Arc::new(Live::new(config));
+        store.set_tree(config.get().folders_as_tree);
         store.set_quotas(Quotas::new(secrets.accounts.clone(), config.clone()));
         let mta = Mta::new(config.clone(), secrets.accounts.clone(), store.clone(), spool, dns);
         let (keys, problems) = sign::Keys::load(&config.get().state.join("keys"));
@@ -108,6 +112,7 @@ impl Rooms {
     pub fn start(&self, ex: &Executor, listeners: Listeners) -> Vec<smol::Task<()>> {
         let mut tasks: Vec<_> = listeners.0.into_iter().map(|(port, listener)| ex.spawn(self.accept(ex.clone(), port, listener))).collect();
         tasks.push(ex.spawn(self.mta.clone().run_queue(ex.clone(), self.drain.clone())));
+        tasks.push(ex.spawn(tidy(self.store.clone(), self.drain.clone())));
         tasks.push(ex.spawn(self.watch()));
         tasks
     }
@@ -175,6 +180,7 @@ impl Rooms {
             ..config
         };
         fit(&mut kept, os::files());
+        self.store.set_tree(kept.folders_as_tree);
         self.config.set(kept);
         let keys = self.config.get().state.join("keys");
         let (keys, problems) = smol::unblock(move || sign::Keys::load(&keys)).await;
@@ -384,8 +390,42 @@ async fn live(ex: Executor, config: Config, secrets: Secrets, listeners: Listene
         false
     };
     let clean = smol::future::or(done, late).await;
+    if clean {
+        let store = rooms.store.clone();
+        smol::unblock(move || store.tidy(true)).await;
+    }
     Line::info("daemon", "stopped").with("clean", clean).send();
     Ok(())
+}
+
+/// Has the store write down what sessions left, until the daemon drains.
+async fn tidy(store: Arc<Store>, drain: Drain) {
+    let mut next = None;
+    let mut untidy = store.untidy();
+    loop {
+        let sleep = async {
+            match next {
+                Some(time) => drop(smol::Timer::after(time).await),
+                None => std::future::pending().await,
+            }
+        };
+        let work = async {
+            smol::future::or(untidy, sleep).await;
+            smol::Timer::after(BURST).await;
+            false
+        };
+        let drains = smol::future::or(work, async {
+            drain.wait().await;
+            true
+        });
+        if drains.await {
+            return;
+        }
+        // From before the work: what comes meanwhile is heard of.
+        untidy = store.untidy();
+        let store = store.clone();
+        next = smol::unblock(move || store.tidy(false)).await;
+    }
 }
 
 async fn reload(rooms: &Rooms) -> Result<(), String> {

@@ -144,6 +144,16 @@ pub mod fault {
         Free,
     }
 
+    #[cfg(test)]
+    thread_local! {
+        pub(super) static LOOKS: std::cell::Cell<(u64, u64)> = const { std::cell::Cell::new((0, 0)) };
+    }
+    /// How many directories were listed and how many files looked at by this thread, since the last time.
+    #[cfg(test)]
+    pub(crate) fn looks() -> (u64, u64) {
+        LOOKS.take()
+    }
+
     pub(super) fn step(does: Does) -> io::Result<()> {
         let Some(kind) = Kind::of(KIND.load(Ordering::Relaxed)) else { return Ok(()) };
         let concerns = match kind {
@@ -217,6 +227,15 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 
 /// As [`read`], for what other programs may have put there: nothing but a file, and at most `max` bytes.
 pub fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>> {
+    read_file(path, max, max)
+}
+
+/// As [`read_bounded`], but of a longer file the first `max` bytes.
+pub fn read_head(path: &Path, max: u64) -> Result<Vec<u8>> {
+    read_file(path, u64::MAX, max)
+}
+
+fn read_file(path: &Path, longest: u64, max: u64) -> Result<Vec<u8>> {
     look("read", path, || {
         // A pipe opens at once this way, and is refused below.
         let file = OpenOptions::new().read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(path)?;
@@ -224,10 +243,10 @@ pub fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>> {
         if !known.is_file() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        if known.len() > max {
+        if known.len() > longest {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(known.len()).unwrap_or(0));
+        let mut bytes = Vec::with_capacity(usize::try_from(known.len().min(max)).unwrap_or(0));
         file.take(max).read_to_end(&mut bytes)?;
         Ok(bytes)
     })
@@ -443,6 +462,8 @@ pub(crate) static WHOLE_SECONDS: std::sync::atomic::AtomicBool = std::sync::atom
 
 /// Follows symbolic links.
 pub fn stat(path: &Path) -> Result<Stat> {
+    #[cfg(test)]
+    fault::LOOKS.set((fault::LOOKS.get().0, fault::LOOKS.get().1 + 1));
     look("stat", path, || fs::metadata(path)).map(|m| known(&m))
 }
 
@@ -500,6 +521,8 @@ pub fn each_entry(dir: &Path, mut each: impl FnMut(&OsStr, bool)) -> Result<()> 
         fcntl::OFlag,
         sys::stat::Mode,
     };
+    #[cfg(test)]
+    fault::LOOKS.set((fault::LOOKS.get().0 + 1, fault::LOOKS.get().1));
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut entries = look("read directory", dir, || Ok(Dir::open(dir, flags, Mode::empty())?))?;
     for entry in entries.iter() {
@@ -586,17 +609,26 @@ pub fn process_is_there(pid: i32) -> bool {
 /// Replaces a file so that a crash leaves the old or the new content, never a mixture:
 /// temporary file beside it, fsync, rename, fsync of the directory.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    replace_with(path, bytes, mode, sync)?;
+    sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// As [`replace`] without an fsync, for what can be made again: after a power cut it may be anything.
+pub fn replace_unsynced(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    replace_with(path, bytes, mode, |_, _| Ok(()))
+}
+
+fn replace_with(path: &Path, bytes: &[u8], mode: u32, finish: impl FnOnce(&File, &Path) -> Result<()>) -> Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // Unlike any other, also of a host that shares the directory and has a process of this number.
     let tmp = dir.join(format!(".{name}.{:016x}.tmp", unique()));
     let mut f = create_new(&tmp, mode)?;
-    let done = write_all(&mut f, &tmp, bytes).and_then(|()| sync(&f, &tmp)).and_then(|()| rename(&tmp, path));
+    let done = write_all(&mut f, &tmp, bytes).and_then(|()| finish(&f, &tmp)).and_then(|()| rename(&tmp, path));
     if done.is_err() {
         let _ = fs::remove_file(&tmp);
     }
-    done?;
-    sync_dir(dir)
+    done
 }
 
 /// Bytes of a message that nobody has acknowledged yet: in memory up to a bound, above it in an

@@ -42,6 +42,8 @@ enum Op {
     Expunge(&'static str),
     /// Closes and opens the folders.
     Reopen,
+    /// Closes them, has their indexes written, and opens them.
+    Tidy,
 }
 
 /// Contents say which message it is. `k30` is a keyword without a letter.
@@ -52,11 +54,13 @@ const OPS: &[Op] = &[
     Op::DeliverBoth("four"),
     Op::Flag("four", "k30"),
     Op::Flag("start", "fresh"),
+    Op::Tidy,
     Op::Copy(&["one", "start"]),
     Op::Reopen,
     Op::Deliver("five"),
     Op::Move(&["four", "five"]),
     Op::Expunge("two"),
+    Op::Tidy,
     Op::Reopen,
     Op::Append(&["six"]),
 ];
@@ -82,7 +86,7 @@ fn after(ops: usize) -> [Messages; 2] {
             Op::Copy(all) => all.iter().for_each(|c| drop(trash.insert((*c).to_owned(), inbox[*c].clone()))),
             Op::Move(all) => all.iter().for_each(|c| drop(trash.insert((*c).to_owned(), inbox.remove(*c).unwrap()))),
             Op::Expunge(c) => drop(trash.remove(*c)),
-            Op::Reopen => {}
+            Op::Reopen | Op::Tidy => {}
         }
     }
     [inbox, trash]
@@ -220,9 +224,13 @@ impl Child {
             Op::Copy(all) => drop(self.folders[0].copy(&uids(all), &self.folders[1])?),
             Op::Move(all) => drop(self.folders[0].move_to(&uids(all), &self.folders[1])?),
             Op::Expunge(c) => drop(self.folders[1].expunge(&[self.uid(1, c)])?),
-            Op::Reopen => {
+            Op::Reopen | Op::Tidy => {
                 self.folders.clear();
-                self.store = open(&self.dir);
+                if matches!(op, Op::Tidy) {
+                    self.store.tidy(true);
+                } else {
+                    self.store = open(&self.dir);
+                }
                 self.folders = FOLDERS.iter().map(|f| folder(&self.store, f)).collect::<Result<_, _>>()?;
             }
         }

@@ -63,6 +63,14 @@ enum Op {
     /// The last session goes and another comes.
     Close,
     Restart,
+    /// Indexes are written, so that they are believed by whoever opens the folders next.
+    Tidy,
+    /// An index is deleted, damaged, or an older one is put in its place.
+    Spoil {
+        folder: usize,
+        how: u8,
+        at: Index,
+    },
     ForeignFlags {
         folder: usize,
         which: Index,
@@ -108,6 +116,8 @@ fn op() -> impl Strategy<Value = (usize, Op)> {
         1 => folder().prop_map(|folder| Op::Recent { folder }),
         1 => Just(Op::Close),
         1 => Just(Op::Restart),
+        1 => Just(Op::Tidy),
+        2 => (folder(), 0..4u8, any::<Index>()).prop_map(|(folder, how, at)| Op::Spoil { folder, how, at }),
         2 => (folder(), any::<Index>(), letters()).prop_map(|(folder, which, flags)| Op::ForeignFlags { folder, which, flags }),
         2 => (folder(), any::<bool>(), letters()).prop_map(|(folder, new, flags)| Op::ForeignDelivery { folder, new, flags }),
         1 => (folder(), any::<Index>()).prop_map(|(folder, which)| Op::ForeignRemoval { folder, which }),
@@ -161,6 +171,8 @@ struct World {
     who: usize,
     models: [Model; 2],
     count: u32,
+    /// Indexes as they were some time.
+    indexes: [Option<Vec<u8>>; 2],
 }
 
 impl Drop for World {
@@ -182,7 +194,7 @@ impl World {
         let store = Store::open(&dir, "host", |_| Vec::new()).unwrap();
         store.home("alice@example.org").unwrap().create(FOLDERS[1]).unwrap();
         let daemons = HOSTS.map(|h| Daemon::new(&dir, h)).into();
-        let mut world = Self { dir, daemons, who: 0, models: Default::default(), count: 0 };
+        let mut world = Self { dir, daemons, who: 0, models: Default::default(), count: 0, indexes: Default::default() };
         for f in 0..2 {
             (world.models[f].validity, world.models[f].modseq) = (world.folder(f).counts().uid_validity, world.folder(f).uids().1.0);
         }
@@ -218,6 +230,15 @@ impl World {
     fn touch(&self, folder: usize) {
         for sub in ["new", "cur"] {
             fs::File::open(self.place(folder).join(sub)).unwrap().set_modified(SystemTime::now()).unwrap();
+        }
+    }
+    /// Until its directories changed so long ago that a look at them leaves no doubt.
+    fn settle(&self, folder: usize) {
+        for sub in ["new", "cur"] {
+            let changed = disk::stat(&self.place(folder).join(sub)).unwrap().ctime;
+            while disk::clock() - changed <= 110_000_000 {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
         }
     }
     fn arrived(&mut self, folder: usize, uid: u32, message: Message) {
@@ -320,6 +341,29 @@ impl World {
                     // The other one may have been the last to hear of a change.
                     assert_eq!((now.uid_next, now.highest_modseq), (before.uid_next, before.highest_modseq), "{}", FOLDERS[f]);
                 }
+            }
+            Op::Tidy => {
+                (0..2).for_each(|f| self.settle(f));
+                let daemon = &mut self.daemons[self.who];
+                daemon.folders.clear();
+                daemon.store.tidy(true);
+                daemon.folders = open(&daemon.store);
+            }
+            Op::Spoil { folder, how, at } => {
+                let path = self.place(folder).join("gatepost-index");
+                let Some(mut bytes) = fs::read(&path).ok().filter(|b| !b.is_empty()) else { return };
+                let old = self.indexes[folder].replace(bytes.clone());
+                let n = at.index(bytes.len());
+                match (how, old) {
+                    (0, _) => fs::remove_file(&path).unwrap(),
+                    (1, Some(old)) => fs::write(&path, old).unwrap(),
+                    (2, _) => fs::write(&path, &bytes[..n]).unwrap(),
+                    _ => {
+                        bytes[n] ^= 0x10;
+                        fs::write(&path, bytes).unwrap();
+                    }
+                }
+                self.run(&Op::Restart);
             }
             Op::ForeignFlags { folder, which, flags } => {
                 let Some(uid) = self.pick(folder, &[which]).pop() else { return };

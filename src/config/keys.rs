@@ -102,6 +102,14 @@ pub(super) const KEYS: &[Key<Config>] = &[
         text: "The folder of the sockets for local submission and control.",
     },
     Key {
+        path: "folders-as-tree",
+        default: "false",
+        reload: RELOAD,
+        slot: |c| Slot::Flag(&mut c.folders_as_tree),
+        text: "How the folders of a home lie that has none yet: side by side, Maildir/.Lists.rust (Maildir++, false), or in a tree, \
+               Maildir/Lists/rust, as Dovecot has them with LAYOUT=fs (true). A home with folders keeps its layout, whichever it is.",
+    },
+    Key {
         path: "user",
         default: "\"gatepost\"",
         reload: RESTART,

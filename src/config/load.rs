@@ -298,6 +298,7 @@ fn blank(file: PathBuf) -> Config {
             connections_per_host: 0,
         },
         quota: Quota::default(),
+        folders_as_tree: false,
         uidl_format: super::UidlFormat::default(),
         smtp: Smtp { mx_port: 0, timeout: Duration::ZERO, submission_received_client: false, submission_any_from: false },
         routes: Vec::new(),

@@ -70,6 +70,8 @@ pub struct Config {
     pub queue: Queue,
     pub quota: Quota,
     pub smtp: Smtp,
+    /// Homes that have no folders yet get theirs in a tree.
+    pub folders_as_tree: bool,
     /// How POP3 names messages for which no other server noted a name.
     pub uidl_format: UidlFormat,
     pub routes: Vec<Route>,

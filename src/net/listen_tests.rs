@@ -39,6 +39,7 @@ fn config(connections: usize, per_address: usize, exempt: Vec<(IpAddr, u8)>) -> 
         queue: config::Queue { retry: z, retry_max: z, lifetime: z, warn_after: z, connections: 1, connections_per_host: 1 },
         quota: config::Quota::default(),
         smtp: config::Smtp { mx_port: 25, timeout: z, submission_received_client: false, submission_any_from: false },
+        folders_as_tree: false,
         uidl_format: config::UidlFormat::default(),
         routes: vec![],
         subaddress: String::new(),

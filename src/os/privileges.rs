@@ -83,11 +83,16 @@ pub fn own_directories(user: Option<&str>, folders: &[(&Path, u32)]) -> Result<(
         if folder.is_dir() {
             continue;
         }
+        let missing: Vec<&Path> = folder.ancestors().take_while(|p| !p.is_dir()).collect();
         std::fs::DirBuilder::new().recursive(true).mode(*mode).create(folder).map_err(|e| told(&e))?;
         // Whatever the umask was.
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(*mode)).map_err(|e| told(&e))?;
         if let Some(u) = &owner {
             chown(*folder, Some(u.uid), Some(u.gid)).map_err(|e| told(&e))?;
+        }
+        // Mail that is taken a moment later must not lie under a name that a power cut takes back.
+        for parent in missing.iter().filter_map(|p| p.parent()) {
+            std::fs::File::open(parent).and_then(|d| d.sync_all()).map_err(|e| told(&e))?;
         }
     }
     Ok(())

@@ -114,6 +114,8 @@ impl Spool {
         let tmp = dir.join("tmp");
         for d in [dir, &tmp] {
             disk::create_dir_all(d, 0o700)?;
+            // Also what was made before: by one who was killed before the fsync.
+            d.parent().map_or(Ok(()), disk::sync_dir)?;
         }
         let lock = dir.join("lock");
         let Some(held) = disk::Lock::try_exclusive(&lock)? else {

@@ -43,7 +43,7 @@ impl Folder {
             d.cur.forget();
         }
         if news {
-            self.event.notify(usize::MAX);
+            self.tell();
         }
         plan.doubtful
     }

@@ -243,6 +243,7 @@ impl Folder {
             keywords: 0,
             size: message.vsize,
             date: message.date,
+            summary: None,
             learned: false,
         });
         let mut d = lock(&self.disk);

@@ -27,6 +27,8 @@ pub(super) struct Arrival {
     pub keywords: u64,
     pub size: u64,
     pub date: i64,
+    /// Where its summary is, if that is known.
+    pub summary: Option<u64>,
     /// Neither its name nor the list said what is known of it: the file did.
     pub learned: bool,
 }
@@ -135,11 +137,13 @@ impl Folder {
         let floor = lock(&self.state).next;
         let mut records = Records::new();
         self.refresh(d, &dir, &mut records)?;
+        // Numbered, and gone again, while we waited for the lock.
+        let numbered: HashMap<Box<[u8]>, u32> = names.iter().filter_map(|n| Some((n.clone(), records.get(n)?.uid))).collect();
         self.take_in_all(d, &dir, Scope::All, records, Some(&held))?;
         let state = lock(&self.state);
         let came = &state.messages()[state.messages().partition_point(|m| m.uid() < floor)..];
         let came: HashMap<Box<[u8]>, u32> = came.iter().map(|m| (file::base(&state.name(m)).into(), m.uid())).collect();
-        let uids: Vec<u32> = names.iter().filter_map(|n| came.get(n).copied()).collect();
+        let uids: Vec<u32> = names.iter().filter_map(|n| came.get(n).or_else(|| numbered.get(n)).copied()).collect();
         if uids.len() == names.len() { Ok(uids) } else { Err(Error::NotFound(self.name())) }
     }
 }
@@ -149,7 +153,7 @@ pub(super) fn arrival(dir: &Path, f: Found, known: Option<Known>, high: Option<&
     let path = scan::path(dir, f.is_new, &f.name);
     let (flags, letters) = file::flags(&f.name);
     let (size, vsize) = file::sizes(&f.name);
-    let (date, uid, recorded) = known.map_or((None, None, None), |k| (k.date, Some(k.uid), k.vsize));
+    let (date, uid, recorded, summary) = known.map_or((None, None, None, None), |k| (k.date, Some(k.uid), k.vsize, k.summary));
     let mut learned = false;
     let size = match vsize.or(recorded) {
         Some(n) => n,
@@ -181,7 +185,7 @@ pub(super) fn arrival(dir: &Path, f: Found, known: Option<Known>, high: Option<&
         },
     };
     let keywords = u64::from(letters) | high.and_then(|h| h.get(file::base(&f.name)).copied()).unwrap_or(0);
-    Some(Arrival { uid, recent: f.is_new, name: f.name, is_new: f.is_new, flags, keywords, size, date, learned })
+    Some(Arrival { uid, recent: f.is_new, name: f.name, is_new: f.is_new, flags, keywords, size, date, summary, learned })
 }
 
 /// The size with CRLF line ends, read in bounded pieces.

@@ -56,6 +56,13 @@ pub(super) fn wrong_size(path: &Path, named: u64, real: u64) {
 pub(super) fn swept(path: &Path) {
     Line::info("store", "swept").with("path", path.display()).send();
 }
+/// Noticed by its checksums; a look at the folder makes it anew.
+pub(super) fn index_damaged(path: &Path) {
+    Line::warn("store", "index-damaged").with("path", path.display()).with("result", "rebuilt").send();
+}
+pub(super) fn index_not_stored(e: &disk::Error) {
+    Line::debug("store", "index-not-stored").with("error", e).send();
+}
 pub(super) fn counted(account: &str, usage: Usage) {
     Line::debug("store", "counted").with("account", account).with("bytes", usage.bytes).with("messages", usage.messages).send();
 }

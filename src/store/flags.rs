@@ -32,8 +32,9 @@ impl Folder {
         Ok(self.store_flags_unless(uids, op, flags, keywords, None)?.gone)
     }
 
-    /// Job. As [`Folder::store_flags`], but a message whose mod-sequence is above `unchanged_since` is left as it is,
-    /// whatever would have changed (UNCHANGEDSINCE, RFC 7162 §3.1.3). Nobody comes between the question and the change.
+    /// Job. As [`Folder::store_flags`], but a message whose mod-sequence is above `unchanged_since` is left as it is
+    /// (UNCHANGEDSINCE, RFC 7162 §3.1.3), unless it is known that what changed is none of these flags; to set all of them is
+    /// to change all. Nobody comes between the question and the change.
     pub fn store_flags_unless(&self, uids: &[Uid], op: FlagOp, flags: Flags, keywords: &[String], unchanged_since: Option<ModSeq>) -> Result<Stored> {
         let mut d = lock(&self.disk);
         self.check()?;
@@ -51,7 +52,8 @@ impl Folder {
             if let Some(limit) = unchanged_since {
                 let state = lock(&self.state);
                 left.retain(|u| {
-                    let refused = state.get(u.0).is_some_and(|m| m.modseq() > limit.0);
+                    let is_newer = state.get(u.0).is_some_and(|m| m.modseq() > limit.0);
+                    let refused = is_newer && (op == FlagOp::Set || !state.is_untouched(u.0, limit.0, flags, bits));
                     if refused {
                         modified.push(*u);
                     }

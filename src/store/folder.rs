@@ -3,10 +3,15 @@
 use super::{
     Changes, Counts, Error, Meta, ModSeq, Result, Store, Uid,
     enter::Arrival,
-    file, ledger, lock, notice, scan,
+    file, index, keywords,
+    leave::Left,
+    ledger::{self, Ledger},
+    lock, notice, scan,
     state::State,
     summary::Book,
     sync::{Disk, Resume},
+    uidlist,
+    watch::Watch,
 };
 use crate::disk;
 use event_listener::{Event, EventListener};
@@ -52,17 +57,6 @@ type Content = (Vec<u8>, Vec<u8>);
 /// Far above what is accepted. A larger file of another program is listed, and refused to who wants to read it.
 const READ_MAX: u64 = 256 << 20;
 
-/// What is remembered of a folder that nobody has open: numbering goes on without a gap, and STATUS costs three stats.
-#[derive(Clone)]
-pub(super) struct Rest {
-    counts: Counts,
-    next: u32,
-    list: Option<disk::Stat>,
-    times: Option<(i64, i64)>,
-    swept: i64,
-    recent: Option<Vec<(u32, u32)>>,
-}
-
 impl Folder {
     pub(super) fn new(store: &Arc<Store>, place: Place) -> Self {
         Self {
@@ -76,6 +70,13 @@ impl Folder {
             event: Event::new(),
             watch: Mutex::default(),
         }
+    }
+    /// Goes on where it was left.
+    pub(super) fn again(store: &Arc<Store>, left: Left) -> Self {
+        let mut folder = Self::new(store, left.place);
+        let disk = Disk { lingered: true, ..left.disk };
+        (folder.disk, folder.state, folder.summaries) = (Mutex::new(disk), Mutex::new(left.state), Mutex::new(left.summaries));
+        folder
     }
     pub(super) fn dir(&self) -> Arc<Path> {
         Arc::clone(&lock(&self.place).dir)
@@ -96,7 +97,13 @@ impl Folder {
     pub(super) fn load(&self) -> Result<()> {
         let mut d = lock(&self.disk);
         self.check()?;
-        if d.loaded {
+        // Closed in between, it is as if it were read anew: the list, when somebody else wrote it, is right.
+        let lingered = std::mem::take(&mut d.lingered);
+        if d.loaded && !(lingered && d.ledger.is_changed(&self.dir())?) {
+            if lingered {
+                let Disk { log, heard, .. } = &mut *d;
+                drop(log.lock(&self.dir(), &mut |e| heard.push(e)));
+            }
             return self.take_in(&mut d, false);
         }
         // Another session's look may have failed half-way: what it knew of the list it had not told the state yet.
@@ -112,13 +119,15 @@ impl Folder {
         }
         let now = disk::clock();
         let rest = self.store.rest(&dir);
-        d.resume = rest.as_ref().map(|r| Resume { list: r.list, validity: r.counts.uid_validity, next: r.next, modseq: r.counts.highest_modseq });
+        d.resume = rest.as_ref().map(|r| Resume::of(&r.seen));
         *lock(&self.state) = State::default();
-        self.take_in(&mut d, true)?;
+        self.recall(&mut d, &dir)?;
+        self.take_in(&mut d, false)?;
         let mut state = lock(&self.state);
         state.next = state.next.max(d.next);
-        if let Some((r, ranges)) = rest.as_ref().filter(|r| r.counts.uid_validity == state.validity).and_then(|r| Some((r, r.recent.as_ref()?))) {
-            state.resume_recent(r.next, ranges);
+        let rest_of_it = rest.as_ref().filter(|r| r.seen.counts.uid_validity == state.validity);
+        if let Some((r, ranges)) = rest_of_it.and_then(|r| Some((r, r.recent.as_ref()?))) {
+            state.resume_recent(r.seen.counts.uid_next, ranges);
         }
         drop(state);
         self.begin_history(&mut d, &dir);
@@ -129,6 +138,42 @@ impl Folder {
             self.tidy_summaries(&dir);
             d.swept = now;
         }
+        Ok(())
+    }
+
+    /// What the index tells, as far as it can be believed before anybody looks.
+    fn recall(&self, d: &mut Disk, dir: &Path) -> Result<()> {
+        let Some(index) = index::read(dir) else { return Ok(()) };
+        let seen = index.header.seen;
+        let validity = seen.counts.uid_validity;
+        if d.resume.as_ref().is_none_or(|r| r.validity != validity) {
+            // Also when all else is outdated: should somebody put an older list back, that many UIDs were given since.
+            d.resume = Some(Resume { next: index.header.next(), ..Resume::of(&seen) });
+        }
+        let Some(mut state) = index.state() else { return Ok(()) };
+        *lock(&self.summaries) = Book::restore(index.header.summaries);
+        let Some(ledger) = Ledger::restore(dir, &index.header) else {
+            // It says which messages there are.
+            d.facts = Some((validity, state));
+            return Ok(());
+        };
+        d.open_log(dir, validity)?;
+        let logged = d.log.next_uid(ledger.list_next()).0;
+        let next = [index.header.next(), d.resume.as_ref().map_or(0, |r| r.next), logged].into_iter().filter(|n| *n < uidlist::MAX_NEXT);
+        (d.ledger, d.next) = (ledger, next.max().unwrap_or(1));
+        (state.validity, state.next) = (validity, d.next);
+        // Otherwise the look that is due reads them, and gives every message its own.
+        if let Some(keywords) = keywords::Files::restore(dir, &index.header.keywords) {
+            d.keywords = keywords;
+            state.keywords.clone_from(&index.header.names);
+            for (watch, (time, is_settled)) in [(&mut d.new, seen.new), (&mut d.cur, seen.cur)] {
+                if is_settled {
+                    *watch = Watch::settled(time);
+                }
+            }
+        }
+        d.written = Some(index.header);
+        *lock(&self.state) = state;
         Ok(())
     }
 
@@ -260,42 +305,5 @@ impl Folder {
             }
         }
         Ok(None)
-    }
-
-    /// What to remember when the last session goes.
-    fn rest(&mut self) -> Option<Rest> {
-        let d = self.disk.get_mut().ok()?;
-        let state = self.state.get_mut().ok()?;
-        if !d.loaded || state.gone {
-            return None;
-        }
-        let settled = d.new.is_settled() && d.cur.is_settled();
-        Some(Rest {
-            counts: state.counts(),
-            next: d.next,
-            list: d.ledger.stamp(),
-            times: d.new.time().zip(d.cur.time()).filter(|_| settled),
-            swept: d.swept,
-            recent: state.recent_ranges(),
-        })
-    }
-}
-
-impl Rest {
-    /// The counts, if they still hold.
-    pub(super) fn counts_if_unchanged(&self, dir: &Path) -> Option<Counts> {
-        let times = scan::times(dir).ok()?;
-        let list = disk::stat(&dir.join(ledger::NAME)).ok();
-        (self.times == Some(times) && self.list == list).then_some(self.counts)
-    }
-}
-
-impl Drop for Folder {
-    /// Memory only: the last session may close it on the executor thread.
-    fn drop(&mut self) {
-        self.store.notices.closed(*lock(&self.watch));
-        let rest = self.rest();
-        let dir = self.dir();
-        self.store.closed(&dir, self, rest);
     }
 }

@@ -1,34 +1,33 @@
 //! One account's folders: LIST, CREATE, DELETE, RENAME, subscriptions.
 
 use super::{
-    Counts, Error, Folder, Home, Listed, Result, courier,
+    Counts, Error, Folder, Home, Listed, Result, Store, courier,
     folder::Place,
+    index,
     layout::{self, Folders, Layout},
     ledger, lock, maildirsize, names, subscriptions,
 };
 use crate::disk;
 use std::{
-    cmp::Ordering,
+    cmp,
     collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 /// Made and subscribed at first login, so that clients find what they would otherwise each make under another name.
 const SPECIAL: [&str; 5] = ["Drafts", "Sent", "Junk", "Trash", "Archive"];
 
-pub(super) fn inbox_first(a: &str, b: &str) -> Ordering {
+pub(super) fn inbox_first(a: &str, b: &str) -> cmp::Ordering {
     (a != "INBOX").cmp(&(b != "INBOX")).then_with(|| a.cmp(b))
 }
 
 /// Makes a directory and all above it, each durable before anything is put in: also those that were there, because
 /// another thread, or one killed, may have made them without coming to the fsync.
 fn make_durable(dir: &Path, root: &Path) -> Result<()> {
-    let mut missing: Vec<&Path> = dir.ancestors().take_while(|p| *p != root).collect();
+    let mut missing: Vec<&Path> = dir.ancestors().take_while(|p| *p != root).chain([root]).collect();
     missing.reverse();
-    if !root.is_dir() {
-        disk::create_dir_all(root, 0o700)?;
-    }
+    root.parent().map_or(Ok(()), |above| disk::create_dir_all(above, 0o700))?;
     for path in missing {
         match disk::create_dir(path, 0o700) {
             Err(e) if e.is_exists() => {}
@@ -67,6 +66,13 @@ fn take_apart(dir: &Path, trash: &Path) -> disk::Result<()> {
         }
     }
     Ok(())
+}
+
+impl Store {
+    /// Whether homes that have no folders yet get theirs in a tree (Dovecot's `LAYOUT=fs`) or side by side (Maildir++).
+    pub fn set_tree(&self, tree: bool) {
+        self.tree.store(tree, Ordering::Relaxed);
+    }
 }
 
 impl Home {
@@ -129,7 +135,9 @@ impl Home {
     }
 
     fn folders(&self) -> Result<Folders> {
-        layout::folders(&self.maildir)
+        let mut folders = layout::folders(&self.maildir)?;
+        folders.layout.tree |= folders.dirs.is_empty() && self.store.tree.load(Ordering::Relaxed);
+        Ok(folders)
     }
 
     fn dir(&self, name: &str) -> Option<PathBuf> {
@@ -356,10 +364,11 @@ impl Home {
     pub fn status(&self, name: &str) -> Result<Counts> {
         let normal = names::normalise(name)?;
         let dir = self.existing(&normal)?;
-        if self.store.opened(&dir).is_none()
-            && let Some(counts) = self.store.rest(&dir).and_then(|r| r.counts_if_unchanged(&dir))
-        {
-            return Ok(counts);
+        if self.store.opened(&dir).is_none() {
+            let seen = self.store.rest(&dir).map(|r| r.seen).or_else(|| index::seen(&dir));
+            if let Some(counts) = seen.and_then(|s| s.counts_if_unchanged(&dir)) {
+                return Ok(counts);
+            }
         }
         Ok(self.open(name)?.counts())
     }

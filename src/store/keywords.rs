@@ -8,7 +8,7 @@
 //! M 4000000 1276528487.M364837P9451.kurkku,S=2355     bits in hexadecimal, then the base of the file name
 //! ```
 
-use super::{Error, Result, dotlock::Dotlock, file, file as names};
+use super::{Error, Result, dotlock::Dotlock, file, file as names, index::Stamp};
 use crate::disk::{self, Stat};
 use std::{collections::HashMap, fmt::Write as _, path::Path};
 
@@ -46,7 +46,24 @@ fn stat(path: &Path) -> disk::Result<Option<Stat>> {
     }
 }
 
+/// What the index keeps of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Saved {
+    pub dovecot: Option<Stamp>,
+    pub ours: Option<Stamp>,
+    pub lines: u64,
+}
+
 impl Files {
+    pub(super) fn save(&self) -> Saved {
+        Saved { dovecot: self.dovecot.map(Stamp::from), ours: self.ours.map(Stamp::from), lines: self.lines as u64 }
+    }
+    /// As they were, if they are still those with these stamps; so they need not be read.
+    pub(super) fn restore(dir: &Path, saved: &Saved) -> Option<Self> {
+        let (dovecot, ours) = (stat(&dir.join(DOVECOT)).ok()?, stat(&dir.join(OURS)).ok()?);
+        let same = dovecot.map(Stamp::from) == saved.dovecot && ours.map(Stamp::from) == saved.ours;
+        same.then_some(Self { dovecot, ours, known: true, lines: usize::try_from(saved.lines).ok()? })
+    }
     /// `None` when neither file changed since the last time.
     pub(super) fn refresh(&mut self, dir: &Path) -> disk::Result<Option<Read>> {
         let (dovecot, ours) = (stat(&dir.join(DOVECOT))?, stat(&dir.join(OURS))?);

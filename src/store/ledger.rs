@@ -7,7 +7,13 @@
 //! While Dovecot is at work in the folder, nothing is leased: it notes `N` whenever it looks, and takes what appears
 //! below that for expunged. Records are fsynced instead.
 
-use super::{Result, courier, dotlock::Dotlock, events, uidlist};
+use super::{
+    Result, courier,
+    dotlock::Dotlock,
+    events,
+    index::{self, Stamp},
+    uidlist,
+};
 use crate::disk::{self, Stat};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -35,6 +41,8 @@ pub(super) struct Ledger {
     lines: usize,
     /// There is something in the file that must not be appended to, or no file at all.
     rewrite: bool,
+    /// A file that cannot be used and of which the log knows.
+    lost: Option<Stat>,
     /// Dovecot is at work here.
     shared: bool,
     /// Records of the file are known to have no extension fields that others gave them.
@@ -46,6 +54,8 @@ pub(super) struct Known {
     pub uid: u32,
     pub vsize: Option<u64>,
     pub date: Option<i64>,
+    /// Where its summary is.
+    pub summary: Option<u64>,
 }
 pub(super) type Records = HashMap<Box<[u8]>, Known>;
 
@@ -66,7 +76,26 @@ pub(super) struct Entry<'a> {
     pub date: i64,
 }
 
+/// What the index keeps of it, beside UIDVALIDITY and N.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Saved {
+    pub other: Vec<u8>,
+    pub lines: u64,
+    pub rewrite: bool,
+    pub plain: bool,
+}
+
 impl Ledger {
+    pub(super) fn save(&self) -> Saved {
+        Saved { other: self.header.other.clone(), lines: self.lines as u64, rewrite: self.rewrite, plain: self.plain }
+    }
+    /// As it was, if the file is still the one with that stamp; so it need not be read.
+    pub(super) fn restore(dir: &Path, header: &index::Header) -> Option<Self> {
+        let stat = disk::stat(&dir.join(NAME)).ok().filter(|s| Stamp::from(*s) == header.seen.list)?;
+        let Saved { other, lines, rewrite, plain } = header.list.clone();
+        let uids = uidlist::Header { validity: header.seen.counts.uid_validity, next: header.seen.reserved, other };
+        Some(Self { header: uids, stamp: Some(stat), lines: usize::try_from(lines).ok()?, rewrite, plain, shared: false, lost: None })
+    }
     pub(super) fn validity(&self) -> u32 {
         self.header.validity
     }
@@ -80,6 +109,11 @@ impl Ledger {
     /// No file has been written yet with this UIDVALIDITY: nothing may be told to a client before.
     pub(super) fn must_write(&self) -> bool {
         self.stamp.is_none()
+    }
+
+    /// It can be read and should all the same be written anew: damaged, or in an old form.
+    pub(super) fn wants_writing(&self) -> bool {
+        self.rewrite && self.stamp.is_some()
     }
 
     fn stat(dir: &Path) -> Result<Option<Stat>> {
@@ -106,13 +140,13 @@ impl Ledger {
         let path = dir.join(NAME);
         let text = read(&path)?;
         let Some(parsed) = text.as_deref().and_then(uidlist::parse) else {
-            if text.is_some() {
+            if text.is_some() && self.lost != stamp {
                 events::uidlist_lost(&path);
             }
+            self.lost = stamp;
             if self.header.validity != 0 {
                 // It was deleted or damaged under an open folder: we know what stood in it.
-                self.rewrite = true;
-                self.stamp = stamp;
+                (self.stamp, self.rewrite) = (None, true);
                 return Ok(None);
             }
             let other = format!(" G{:016x}{:016x}", disk::unique(), disk::unique()).into_bytes();
@@ -130,7 +164,7 @@ impl Ledger {
         let next = parsed.next();
         let mut records = Records::with_capacity(parsed.records.len());
         for r in &parsed.records {
-            let known = Known { uid: r.uid, vsize: r.vsize, date: r.date };
+            let known = Known { uid: r.uid, vsize: r.vsize, date: r.date, summary: None };
             records.insert(r.base.into(), known);
         }
         self.header = parsed.header;

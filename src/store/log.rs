@@ -124,6 +124,15 @@ impl Log {
         self.header.floor
     }
 
+    /// Inode and length, as far as it is known.
+    pub(super) fn mark(&self) -> (u64, u64) {
+        (self.header.ino, self.len)
+    }
+    /// Gives the file descriptor back. The next [`Log::lock`] opens the file anew and hears of all that is new to it.
+    pub(super) fn close(&mut self) {
+        self.file = None;
+    }
+
     /// Whether another process wrote it since the last time; a look without a lock.
     pub(super) fn is_changed(&self, dir: &Path) -> bool {
         let stat = || disk::stat(&dir.join(NAME)).ok();
@@ -225,7 +234,7 @@ impl Log {
             return;
         };
         if found.new {
-            self.len = HEADER as u64;
+            (self.len, self.weight) = (HEADER as u64, 0);
             self.stale |= header.ino != found.ino;
         }
         let spoilt = header.boot == [0; 16] && !self.failed && !self.stale;

@@ -25,8 +25,10 @@ mod flags;
 mod folder;
 mod found;
 mod home;
+mod index;
 mod keywords;
 mod layout;
+mod leave;
 mod ledger;
 mod log;
 mod maildirsize;
@@ -55,10 +57,11 @@ mod uidlist;
 mod watch;
 
 use crate::disk::{self, Draft};
+use event_listener::Event;
 use std::{
     collections::{HashMap, HashSet},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::AtomicBool},
 };
 
 pub use folder::Folder;
@@ -207,9 +210,14 @@ pub struct Store {
     form: Option<u8>,
     /// Folders that some session has open, by directory.
     open: Mutex<HashMap<PathBuf, Weak<Folder>>>,
+    /// Closed ones that are not written down yet; bounded.
+    leaving: Mutex<leave::Leaving>,
     /// What is remembered of others; bounded.
-    rests: Mutex<HashMap<PathBuf, folder::Rest>>,
+    rests: Mutex<HashMap<PathBuf, leave::Rest>>,
+    untidy: Event,
     quotas: OnceLock<Box<dyn Quotas>>,
+    /// Homes without folders get theirs in a tree.
+    tree: AtomicBool,
     /// Homes with limits in which other programs were seen, by `Maildir/`; bounded.
     touched: Mutex<HashSet<Arc<Path>>>,
     notices: Arc<Notices>,
@@ -234,8 +242,11 @@ impl Store {
             summarise,
             form: summarise(b"").first().copied(),
             open: Mutex::default(),
+            leaving: Mutex::default(),
+            untidy: Event::new(),
             rests: Mutex::default(),
             quotas: OnceLock::new(),
+            tree: AtomicBool::new(false),
             touched: Mutex::default(),
             notices: Arc::default(),
             _locks: dotlock::Token::new(root),
@@ -264,7 +275,11 @@ impl Store {
 
     /// The one copy of a folder's state, not loaded yet when nobody had it open.
     fn shared(self: &Arc<Self>, place: folder::Place) -> Arc<Folder> {
+        if let Some(folder) = self.lingering(&place.dir) {
+            return folder;
+        }
         let mut open = lock(&self.open);
+        // Another session was faster.
         if let Some(folder) = open.get(&*place.dir).and_then(Weak::upgrade) {
             return folder;
         }
@@ -277,32 +292,16 @@ impl Store {
     fn opened(&self, dir: &Path) -> Option<Arc<Folder>> {
         lock(&self.open).get(dir).and_then(Weak::upgrade)
     }
-    fn closed(&self, dir: &Path, folder: *const Folder, rest: Option<folder::Rest>) {
-        let mut open = lock(&self.open);
-        if !open.get(dir).is_some_and(|w| std::ptr::eq(w.as_ptr(), folder)) {
-            return; // opened anew meanwhile, renamed or deleted
-        }
-        open.remove(dir);
-        drop(open);
-        let mut rests = lock(&self.rests);
-        let Some(rest) = rest else {
-            rests.remove(dir);
-            return;
-        };
-        if rests.len() >= RESTS {
-            rests.clear();
-        }
-        rests.insert(dir.to_owned(), rest);
-    }
     /// A directory that was deleted or renamed: whatever comes there next is another folder.
     fn forget(&self, dir: &Path) {
         lock(&self.open).remove(dir);
+        lock(&self.leaving).take(dir);
         lock(&self.rests).remove(dir);
     }
     fn moved(&self, folder: &Arc<Folder>, to: &Path) {
         lock(&self.open).insert(to.to_owned(), Arc::downgrade(folder));
     }
-    fn rest(&self, dir: &Path) -> Option<folder::Rest> {
+    fn rest(&self, dir: &Path) -> Option<leave::Rest> {
         lock(&self.rests).get(dir).cloned()
     }
 }

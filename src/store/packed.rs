@@ -9,6 +9,7 @@
 use super::{
     Flags,
     file::{self, write_decimal},
+    index::Reader,
 };
 
 /// What the record of a message says, without which its name cannot be read. When it changes, the name is put anew.
@@ -140,6 +141,39 @@ impl PackedNames {
         let at = to.put(&entry);
         to.work.entry = entry;
         at
+    }
+    /// For the index.
+    pub(super) fn save(&self, out: &mut Vec<u8>) {
+        for n in [self.dead, self.templates.len(), self.bytes.len()] {
+            out.extend_from_slice(&(n as u64).to_le_bytes());
+        }
+        for t in &self.templates {
+            out.extend([t.holes.len() as u8, t.text.len() as u8, t.first.len() as u8]);
+            out.extend_from_slice(&t.holes);
+            out.extend_from_slice(&t.text);
+            t.first.iter().for_each(|n| out.extend_from_slice(&n.to_le_bytes()));
+        }
+        out.extend_from_slice(&self.bytes);
+    }
+    /// Takes what was saved off the front.
+    pub(super) fn load(from: &mut &[u8]) -> Option<Self> {
+        let mut reader = Reader(from);
+        let mut size = || usize::try_from(reader.u64()?).ok();
+        let (dead, templates, len) = (size()?, size()?, size()?);
+        let mut names = Self { dead, ..Self::default() };
+        for _ in 0..Some(templates).filter(|n| *n <= TEMPLATES)? {
+            let [holes, text, first] = *reader.take::<3>()?;
+            let (holes, text) = (reader.slice(holes.into())?.into(), reader.slice(text.into())?.into());
+            let first: Option<Vec<u64>> = (0..first).map(|_| reader.u64()).collect();
+            let template = Template { holes, text, first: first?.into() };
+            if template.holes.chunks(2).filter(|h| h.get(1).is_some_and(|k| is_kept(*k))).count() != template.first.len() {
+                return None;
+            }
+            names.templates.push(template);
+        }
+        names.bytes = reader.slice(len)?.to_vec();
+        *from = reader.0;
+        Some(names)
     }
     /// Bytes of memory.
     #[cfg(test)]

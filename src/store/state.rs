@@ -5,13 +5,16 @@
 use super::{
     Changes, Counts, Flags, KeywordBits, Meta, ModSeq, Uid,
     file::MAX_SIZE,
+    index::Reader,
     keywords::LETTERS,
     packed::{Facts, PackedNames, give_back, make_room},
 };
 use std::collections::{BTreeSet, VecDeque};
 
 mod history;
+mod touched;
 pub(super) use history::{Batch, Mark};
+use touched::Touched;
 
 /// 40 bytes; its file name, some 15 bytes more, is in [`State::name`].
 #[derive(Clone, Copy)]
@@ -80,6 +83,25 @@ impl Message {
     fn facts(&self) -> Facts {
         Facts { size: self.size(), date: self.date(), flags: self.flags(), letters: (self.keywords & LETTERS) as u32 }
     }
+    /// For the index: all but the mod-sequence.
+    fn record(&self) -> [u8; RECORD] {
+        let mut out = [0; RECORD];
+        let (numbers, rest) = out.split_at_mut(16);
+        numbers[..8].copy_from_slice(&self.keywords.to_le_bytes());
+        numbers[8..12].copy_from_slice(&self.uid.to_le_bytes());
+        numbers[12..].copy_from_slice(&self.name.to_le_bytes());
+        for (place, five) in rest.chunks_exact_mut(5).zip([self.size, self.date, self.summary]) {
+            place.copy_from_slice(&five);
+        }
+        rest[15] = self.bits;
+        out
+    }
+    fn of_record(record: &[u8]) -> Option<Self> {
+        let mut from = Reader(record);
+        let (keywords, uid, name) = (from.u64()?, from.u32()?, from.u32()?);
+        let (size, date, summary) = (*from.take()?, *from.take()?, *from.take()?);
+        Some(Self { modseq: 0, keywords, uid, name, size, date, summary, bits: from.take::<1>()?[0] })
+    }
     pub(super) fn meta(&self) -> Meta {
         Meta {
             uid: Uid(self.uid),
@@ -91,6 +113,9 @@ impl Message {
         }
     }
 }
+
+/// Bytes of a message in the index, but for its name.
+pub(super) const RECORD: usize = 32;
 
 /// Sizes and places are below 2^40.
 fn five(n: u64) -> [u8; 5] {
@@ -135,11 +160,15 @@ pub(super) struct State {
     flagged: VecDeque<(u64, u32)>,
     /// Flag changes at or before this have to be looked for in the messages.
     flagged_forgotten: u64,
+    /// Which flags that were.
+    touched: Touched,
     /// Mod-sequences strictly between these were given, and what for is lost.
     pub gaps: Vec<(u64, u64)>,
     /// What their flags are we have from another process; the names of their files have not shown it yet.
     pub unsure: BTreeSet<u32>,
     totals: Totals,
+    /// Changes since the index was written.
+    pub unsaved: usize,
     /// The directory was deleted, or its UIDVALIDITY changed under us: sessions have to end.
     pub gone: bool,
 }
@@ -149,6 +178,7 @@ pub(super) struct State {
 struct Totals {
     unseen: u32,
     deleted: u32,
+    in_new: u32,
     size: u64,
 }
 
@@ -156,16 +186,42 @@ impl Totals {
     fn add(&mut self, m: &Message) {
         self.unseen += u32::from(!m.flags().has(Flags::SEEN));
         self.deleted += u32::from(m.flags().has(Flags::DELETED));
+        self.in_new += u32::from(m.is_new());
         self.size += m.size();
     }
     fn remove(&mut self, m: &Message) {
         self.unseen -= u32::from(!m.flags().has(Flags::SEEN));
         self.deleted -= u32::from(m.flags().has(Flags::DELETED));
+        self.in_new -= u32::from(m.is_new());
         self.size -= m.size();
     }
 }
 
 impl State {
+    /// Appends all messages and names, for the index.
+    pub(super) fn save(&self, out: &mut Vec<u8>) {
+        out.reserve(self.messages.len() * (RECORD + 16));
+        self.messages.iter().for_each(|m| out.extend_from_slice(&m.record()));
+        self.names.save(out);
+    }
+    /// What was saved, without mod-sequences.
+    pub(super) fn restore(records: &[u8], names: PackedNames) -> Option<Self> {
+        let mut state = Self { names, ..Self::default() };
+        state.messages.reserve_exact(records.len() / RECORD);
+        let mut last = 0;
+        for record in records.chunks_exact(RECORD) {
+            let m = Message::of_record(record).filter(|m| m.uid > last)?;
+            last = m.uid;
+            state.totals.add(&m);
+            if m.is_new() {
+                make_room(&mut state.recent, 1);
+                state.recent.push(m.uid);
+            }
+            state.messages.push(m);
+        }
+        Some(state)
+    }
+
     /// UIDs ascending.
     pub(super) fn messages(&self) -> &[Message] {
         &self.messages
@@ -196,6 +252,7 @@ impl State {
         let Some(m) = self.messages.get_mut(at) else { return };
         let before = *m;
         change(m);
+        self.unsaved += usize::from(before.modseq == m.modseq);
         self.totals.remove(&before);
         self.totals.add(m);
         match name {
@@ -262,6 +319,7 @@ impl State {
         if uids.is_empty() {
             return;
         }
+        self.unsaved += uids.len();
         let (names, totals) = (&mut self.names, &mut self.totals);
         let mut take_out = |m: &Message| {
             names.remove(m.name);
@@ -314,6 +372,7 @@ impl State {
         m.name = self.names.add(fresh.name, &m.facts());
         self.next = self.next.max(m.uid.saturating_add(1));
         self.totals.add(&m);
+        self.unsaved += 1;
         if self.arrived.back().is_none_or(|(last, _)| *last < modseq) {
             self.arrived.push_back((modseq, m.uid));
             self.forget_arrivals();
@@ -331,6 +390,10 @@ impl State {
         }
     }
 
+    /// Whose files are in `new/`.
+    pub(super) fn in_new(&self) -> u32 {
+        self.totals.in_new
+    }
     pub(super) fn counts(&self) -> Counts {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Counts {
@@ -459,7 +522,7 @@ mod tests {
 
     #[test]
     fn a_message_costs_no_more_than_promised() {
-        const N: usize = 40_000;
+        const N: usize = 20_000;
         assert_eq!(size_of::<Message>(), 40);
         let mut seed = 7u64;
         let mut random = |below: u64| {

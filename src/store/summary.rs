@@ -10,7 +10,7 @@ use super::{
     sync::STEP,
 };
 use crate::disk::{self, Draft};
-use std::{collections::HashMap, ops::Range, path::Path};
+use std::{collections::HashMap, ops::Range, path::Path, sync::MutexGuard};
 
 /// In one answer, about: summaries, and messages that had to be read for them.
 const BYTES: usize = 4 << 20;
@@ -28,6 +28,9 @@ const TIDY_AT_LEAST: u64 = 64 << 10;
 const MOST: u64 = 16 << 10;
 const MOST_AT_LEAST: u64 = 16 << 20;
 
+/// More is read when somebody asks for summaries.
+const TO_SAVE: u64 = 16 << 20;
+
 /// What is known of a folder's file.
 #[derive(Default)]
 pub(super) struct Book {
@@ -41,6 +44,24 @@ pub(super) struct Book {
     records: usize,
     /// Places of records whose messages are not known (yet), by key.
     loose: HashMap<u64, u64>,
+}
+
+/// What the index keeps of it: for this file the places in the messages' records are good.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Saved {
+    pub id: u64,
+    pub end: u64,
+    pub records: u64,
+}
+
+impl Book {
+    pub(super) fn save(&self) -> Saved {
+        Saved { id: self.id, end: self.end, records: self.records as u64 }
+    }
+    pub(super) fn restore(saved: Saved) -> Self {
+        let records = usize::try_from(saved.records).unwrap_or(usize::MAX);
+        Self { id: saved.id, end: saved.end, size: saved.end, records, loose: HashMap::new() }
+    }
 }
 
 /// Summaries of some messages, read in one go.
@@ -253,6 +274,19 @@ impl Folder {
         if disk::stat(&dir.join(summary_file::NAME)).is_ok_and(|s| s.size > TIDY_AT_LEAST + TIDY * messages) {
             self.look_at_file(&mut lock(&self.summaries), dir);
         }
+    }
+
+    /// For the index: places as they are known after a look at the file, unless that is much to read.
+    pub(super) fn book_to_save(&self, dir: &Path) -> MutexGuard<'_, Book> {
+        let mut book = lock(&self.summaries);
+        let end = book.end;
+        if disk::stat(&dir.join(summary_file::NAME)).is_ok_and(|s| s.size != book.size && s.size.saturating_sub(end) < TO_SAVE) {
+            self.look_at_file(&mut book, dir);
+        }
+        if !book.loose.is_empty() {
+            self.settle(&mut book);
+        }
+        book
     }
 
     fn forget_places(&self, book: &mut Book) {

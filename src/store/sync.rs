@@ -9,6 +9,7 @@ use super::{
     enter::arrival,
     events, file,
     found::{Found, Names},
+    index::{self, Stamp},
     keywords::{self, High},
     ledger::{self, Ledger, Records},
     lock,
@@ -25,6 +26,8 @@ use std::{collections::HashMap, path::Path};
 #[derive(Default)]
 pub(super) struct Disk {
     pub loaded: bool,
+    /// It was closed since, and taken back from memory.
+    pub lingered: bool,
     pub ledger: Ledger,
     pub keywords: keywords::Files,
     pub log: Log,
@@ -38,21 +41,39 @@ pub(super) struct Disk {
     pub next: u32,
     /// Where the last session of this process ended.
     pub resume: Option<Resume>,
+    /// Until the UID list is read: UIDVALIDITY, and messages that were there and may still be.
+    pub facts: Option<(u32, State)>,
     /// When `tmp/` was last swept.
     pub swept: i64,
     /// There are files that the last look left for the next.
     pub unfinished: bool,
+    /// What the index on the disk says, or would if it could be written.
+    pub written: Option<index::Header>,
+    pub written_at: i64,
 }
 
 pub(super) struct Resume {
-    pub list: Option<disk::Stat>,
+    pub list: Option<Stamp>,
     pub validity: u32,
     /// The next UID then, and the highest mod-sequence.
     pub next: u32,
     pub modseq: u64,
 }
 
+impl Resume {
+    pub(super) fn of(seen: &index::Seen) -> Self {
+        let c = &seen.counts;
+        Self { list: Some(seen.list), validity: c.uid_validity, next: c.uid_next, modseq: c.highest_modseq }
+    }
+}
+
 impl Disk {
+    pub(super) fn open_log(&mut self, dir: &Path, validity: u32) -> Result<()> {
+        let least = self.resume.as_ref().filter(|r| r.validity == validity).map_or(0, |r| r.modseq);
+        let (log, history) = Log::open(dir, validity, disk::clock(), least)?;
+        (self.log, self.history) = (log, Some(history));
+        Ok(())
+    }
     /// After changes of ours that began when the times were `before`.
     pub(super) fn changed_by_us(&mut self, dir: &Path, before: (i64, i64)) {
         if let Ok(after) = scan::times(dir) {
@@ -88,7 +109,8 @@ impl Folder {
         let dir = self.dir();
         let (new, cur) = self.times(&dir)?;
         let now = disk::clock();
-        let scope = if force || !d.loaded || d.cur.is_due(cur, now) || !d.heard.is_empty() || d.log.is_changed(&dir) {
+        let heard = d.loaded && (!d.heard.is_empty() || d.log.is_changed(&dir));
+        let scope = if force || heard || d.cur.is_due(cur, now) {
             Scope::All
         } else if d.new.is_due(new, now) {
             Scope::New
@@ -96,7 +118,7 @@ impl Folder {
             return Ok(());
         };
         let mut records = Records::new();
-        if !d.loaded {
+        if d.ledger.validity() == 0 {
             self.refresh(d, &dir, &mut records)?;
         }
         self.take_in_all(d, &dir, scope, records, None)
@@ -110,7 +132,7 @@ impl Folder {
             r.high
         });
         let mut settled = true;
-        if d.loaded && !records.is_empty() {
+        if !records.is_empty() {
             self.part_with_renumbered(&mut diff, &records);
         }
         let floor = lock_state(self).next;
@@ -147,10 +169,10 @@ impl Folder {
             }
         }
         let learned = arrivals.iter().filter(|a| a.learned && a.uid.is_some()).count();
-        let batch = self.found(diff.renamed, diff.missing, high.as_ref().filter(|_| d.loaded));
+        let batch = self.found(diff.renamed, diff.missing, high.as_ref());
         settled &= self.take_arrivals(d, dir, own.as_ref().or(held), batch, arrivals)?;
         settled &= lock_state(self).unsure.is_empty();
-        if learned >= LEARNED {
+        if learned >= LEARNED || d.ledger.wants_writing() {
             self.write_learned(d, dir, own.as_ref().or(held));
         }
         if settled {
@@ -220,31 +242,37 @@ impl Folder {
     /// Reads the UID list if somebody else wrote it.
     pub(super) fn refresh(&self, d: &mut Disk, dir: &Path, records: &mut Records) -> Result<()> {
         let before = d.ledger.validity();
-        let Some(fresh) = d.ledger.refresh(dir, || self.new_validity())? else { return Ok(()) };
+        let Some(mut fresh) = d.ledger.refresh(dir, || self.new_validity())? else { return Ok(()) };
         let validity = d.ledger.validity();
         if d.loaded {
             // Whoever wrote the list logged it before letting go of its lock.
             let Disk { log, heard, .. } = d;
             drop(log.lock(dir, &mut |e| heard.push(e)));
         } else {
-            let least = d.resume.as_ref().filter(|r| r.validity == validity).map_or(0, |r| r.modseq);
-            let (log, history) = Log::open(dir, validity, disk::clock(), least)?;
-            (d.log, d.history) = (log, Some(history));
+            d.open_log(dir, validity)?;
         }
         let mut state = lock_state(self);
-        if before != 0 && before != validity {
+        if before != 0 && before != validity && !d.loaded {
+            // Two met a folder that had no list yet. Nobody was told anything of ours.
+            *state = State::default();
+            records.clear();
+            d.next = 0;
+        } else if before != 0 && before != validity {
             events::validity_changed(dir, before, validity);
             drop(state);
             self.mark_gone();
             return Err(Error::NotFound(self.name()));
         }
         state.validity = validity;
+        if let Some((_, facts)) = d.facts.take().filter(|(v, _)| *v == validity) {
+            add_facts(&mut fresh.records, &facts);
+        }
         let (logged, sure) = d.log.next_uid(d.ledger.list_next());
         let logged = if logged < uidlist::MAX_NEXT { logged } else { 0 };
         let resumed = d.resume.as_ref().filter(|r| r.validity == validity);
         let next = match resumed {
             // N runs ahead; when the list is as this process left it, we know how far it really got.
-            Some(r) if r.list == d.ledger.stamp() => r.next,
+            Some(r) if r.list.is_some() && r.list == d.ledger.stamp().map(Stamp::from) => r.next,
             // So does the log.
             _ if sure && fresh.next == d.ledger.list_next() => logged.max(fresh.records.values().map(|k| k.uid + 1).max().unwrap_or(0)),
             _ => fresh.next,
@@ -377,6 +405,19 @@ impl Folder {
 
 fn lock_state(folder: &Folder) -> std::sync::MutexGuard<'_, super::state::State> {
     lock(&folder.state)
+}
+
+/// What the list does not say of the messages in it.
+fn add_facts(records: &mut Records, facts: &State) {
+    let mut name = Vec::new();
+    for m in facts.messages() {
+        facts.name_into(m, &mut name);
+        if let Some(known) = records.get_mut(file::base(&name)).filter(|k| k.uid == m.uid()) {
+            known.vsize.get_or_insert(m.size());
+            known.date.get_or_insert(m.date());
+            known.summary = m.summary();
+        }
+    }
 }
 
 /// Keywords that stand in our file only, as it has them now: those whose changed.

@@ -9,9 +9,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+mod index;
 mod quota;
 mod summaries;
 mod takeover;
+mod two;
 
 struct World {
     dir: scratch::Dir,
@@ -100,13 +102,13 @@ fn a_store_that_was_overtaken_is_refused() {
     let seen_by = inbox.uids().1;
     let unless = |uids: &[u32], limit| {
         let uids: Vec<Uid> = uids.iter().copied().map(Uid).collect();
-        inbox.store_flags_unless(&uids, FlagOp::Add, Flags::FLAGGED, &[], Some(limit)).unwrap()
+        inbox.store_flags_unless(&uids, FlagOp::Add, Flags::FLAGGED.with(Flags::DELETED), &[], Some(limit)).unwrap()
     };
     let flags = || inbox.meta(&(1..=4).map(Uid).collect::<Vec<_>>()).iter().map(|m| m.map(|m| m.flags.0)).collect::<Vec<_>>();
-    inbox.store_flags(&[Uid(2)], FlagOp::Add, Flags::SEEN, &[]).unwrap();
+    inbox.store_flags(&[Uid(2)], FlagOp::Add, Flags::FLAGGED, &[]).unwrap();
     // Another program marks the last, and nobody looked since.
     let last = files(&w.maildir().join("new")).pop().unwrap();
-    std::fs::rename(w.maildir().join("new").join(&last), w.maildir().join("cur").join(format!("{last}:2,S"))).unwrap();
+    std::fs::rename(w.maildir().join("new").join(&last), w.maildir().join("cur").join(format!("{last}:2,F"))).unwrap();
     // Where the clock of files is coarse, that may have been in the tick of our own last change.
     for sub in ["new", "cur"].map(|sub| w.maildir().join(sub)) {
         let before = disk::stat(&sub).unwrap().ctime;
@@ -117,11 +119,16 @@ fn a_store_that_was_overtaken_is_refused() {
     inbox.expunge(&[Uid(3)]).unwrap();
     let stored = unless(&[4, 3, 2, 1, 1], seen_by);
     assert_eq!((stored.gone, stored.modified), (vec![Uid(3)], vec![Uid(2), Uid(4)]));
-    assert_eq!(flags(), [Some(4), Some(1), None, Some(1)]);
+    assert_eq!(flags(), [Some(12), Some(4), None, Some(4)]);
     // With what it knows by now, the client gets its way; zero never does (RFC 7162 §3.1.3).
     assert_eq!(unless(&[1, 2, 4], ModSeq(0)).modified, [Uid(1), Uid(2), Uid(4)]);
     assert_eq!(unless(&[1, 2, 4], inbox.uids().1), Stored::default());
-    assert_eq!(flags(), [Some(4), Some(5), None, Some(5)]);
+    assert_eq!(flags(), [Some(12), Some(12), None, Some(12)]);
+    // Nobody touched this flag (§3.1.12); but who sets them all would take away the others'.
+    let seen = |op| inbox.store_flags_unless(&[Uid(2), Uid(4)], op, Flags::SEEN, &["work".to_owned()], Some(seen_by)).unwrap().modified;
+    assert_eq!((seen(FlagOp::Set), seen(FlagOp::Add)), (vec![Uid(2), Uid(4)], vec![]));
+    assert_eq!(flags(), [Some(12), Some(13), None, Some(13)]);
+    assert_eq!(seen(FlagOp::Remove), [Uid(2), Uid(4)]);
 }
 
 #[test]

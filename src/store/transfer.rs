@@ -103,6 +103,7 @@ impl Folder {
             keywords: bits,
             size,
             date: m.internal_date,
+            summary: None,
             learned: false,
         })
     }
@@ -237,7 +238,7 @@ impl Folder {
             let info = file::with_flags(&old, flags, (keywords & LETTERS) as u32);
             let name: Box<[u8]> = [base.as_bytes(), &info[file::base(&info).len()..]].concat().into();
             let path = scan::path(&to_dir, false, &name);
-            let arrival = Arrival { uid: None, name, is_new: false, recent: true, flags, keywords, size, date, learned: false };
+            let arrival = Arrival { uid: None, name, is_new: false, recent: true, flags, keywords, size, date, summary: None, learned: false };
             passages.push(Passage { source: *uid, from, to: path, put: Put::Linked, arrival: Some(arrival) });
         }
         Ok(Some(passages))

@@ -33,8 +33,19 @@ impl Watch {
     pub(super) fn is_settled(&self) -> bool {
         self.time.is_some_and(|t| self.looked - t >= granularity(t))
     }
-    pub(super) fn time(&self) -> Option<i64> {
-        self.time
+    /// Its time, and whether the look is settled.
+    pub(super) fn save(&self) -> Option<(i64, bool)> {
+        self.time.map(|time| (time, self.is_settled()))
+    }
+    /// After a settled look that was made long ago.
+    pub(super) fn settled(time: i64) -> Self {
+        Self { time: Some(time), looked: time.saturating_add(2_000_000_000), recheck: 0 }
+    }
+    /// When the last look leaves a doubt and one now would not, it is due.
+    pub(super) fn settle(&mut self, now: i64) {
+        if (Self { looked: now, ..*self }).is_settled() {
+            self.recheck = 0;
+        }
     }
     pub(super) fn is_due(&self, time: i64, now: i64) -> bool {
         self.time != Some(time) || (!self.is_settled() && (now >= self.recheck || now < self.looked))

@@ -258,9 +258,13 @@ class Gatepost:
                 self.process.kill()
                 self.process.wait()
                 self.process = None
-        if "panicked" in self.said():
-            at = self.said().index("panicked")
-            raise Failed(f"a panic in the log: {self.said()[max(0, at - 300):at + 700]}")
+        self.no_panic()
+
+    def no_panic(self):
+        said = self.said()
+        if "panicked" in said:
+            at = said.index("panicked")
+            raise Failed(f"a panic in the log: {said[max(0, at - 300):at + 700]}")
 
 
 class Folder:

@@ -93,6 +93,11 @@ def all_of(server):
     return {"folders": {n: (v, m) for n, (v, _, m) in seen.items()}, "subscribed": subscribed, "pop3": (uidls, sizes)}, {n: u for n, (_, u, _) in seen.items()}
 
 
+def alike(a, b):
+    """The same message. Of mail without a date of its own Dovecot caches when it began to write the file, others see when it ended."""
+    return (a[0], *a[2:]) == (b[0], *b[2:]) and abs(a[1] - b[1]) <= 2
+
+
 def same_all(got, want, what):
     """Tells which part differs."""
     same(set(got["folders"]), set(want["folders"]), f"folders {what}")
@@ -100,7 +105,7 @@ def same_all(got, want, what):
         same(got["folders"][name][0], validity, f"UIDVALIDITY of {name} {what}")
         same(sorted(got["folders"][name][1]), sorted(messages), f"UIDs of {name} {what}")
         for uid, facts in messages.items():
-            same(got["folders"][name][1][uid], facts, f"message {uid} of {name} {what}")
+            check(alike(got["folders"][name][1][uid], facts), f"message {uid} of {name} {what}: {got['folders'][name][1][uid]}, want {facts}")
     same(got["subscribed"], want["subscribed"], f"subscriptions {what}")
     same(got["pop3"], want["pop3"], f"POP3 {what}")
 
@@ -531,3 +536,81 @@ def test_both_at_once_maildirplusplus(folder):
 
 def test_both_at_once_tree(folder):
     both_at_once(folder, "tree")
+
+
+def damage(text):
+    """Name → (the UID list damaged in this way, whether UIDVALIDITY can be kept, UIDs that can)."""
+    lines = text.splitlines(keepends=True)
+    head, records = lines[0], lines[1:]
+    uids = [int(r.split()[0]) for r in records]
+    validity = re.search(r"V(\d+)", head)[1]
+    v1 = f"1 {validity} {re.search(r'N([0-9]+)', head)[1]}\n" + "".join(f"{r.split()[0]} {r.split(':', 1)[1]}" for r in records)
+    twice = records[1].split(" ", 1)[0] + " " + records[2].split(" ", 1)[1]
+    return {
+        "whole": (text, True, uids),
+        "empty": ("", False, []),
+        "missing": (None, False, []),
+        "zeros": ("\0" * len(text), False, []),
+        "garbage": ("\x01\xff\n\xfe" * 99, False, []),
+        "half a header": (head[:8], False, []),
+        "header alone": (head, True, []),
+        "truncated": (text[:-4], True, uids[:-1]),
+        "garbage between": (head + records[0] + "\0\0\0\x7f:\n" + "".join(records[1:]), True, uids),
+        "unsorted": (head + "".join(reversed(records)), True, uids),
+        "one UID twice": (head + records[0] + records[1] + twice + "".join(records[3:]), True, [u for u in uids if u not in (uids[1], uids[2])]),
+        "one line twice": (head + records[0] + "".join(records), True, uids),
+        "huge UID": (head + "".join(records[:-1]) + "4294967295 " + records[-1].split(" ", 1)[1], True, uids[:-1]),
+        "CRLF": (text.replace("\n", "\r\n"), True, uids),
+        "version 1": (v1, True, uids),
+        "fields of others": (head.rstrip("\n") + " Xnew\n" + "".join(r.replace(" :", " Zodd Gguid :") for r in records), True, uids),
+    }
+
+
+def test_damaged_uid_lists(folder):
+    g = Gatepost(folder)
+    dovecot = Dovecot(folder, g)
+    kinds = list(damage("3 V1 N9\n1 :a\n2 :b\n3 :c\n4 :d\n"))
+    with dovecot:
+        imap = dovecot.imap()
+        for kind in kinds:
+            ok(imap.create(quoted(kind)))
+            for n in range(6):
+                ok(imap.append(quoted(kind), None, None, message(g.user(), subject=f"{n}")))
+            ok(imap.select(quoted(kind)))
+            imap.store("2", "+FLAGS", r"(\Deleted)")
+            imap.expunge()
+        imap.logout()
+        before = all_of(dovecot)[0]["folders"]
+    cases = {}
+    for kind in kinds:
+        path = g.maildir(folder=kind) / "dovecot-uidlist"
+        there = "".join(line for line in path.read_text().splitlines(keepends=True) if line[0] == "3" and " V" in line or int(line.split()[0]) in before[kind][1])
+        cases[kind] = damage(there)[kind]
+        text = cases[kind][0]
+        path.unlink() if text is None else path.write_bytes(text.encode("latin-1"))
+    with g:
+        here = all_of(g)[0]["folders"]
+    said = g.said()
+    for kind, (text, keeps, uids) in cases.items():
+        (old, was), (new, now) = before[kind], here[kind]
+        check(new == old if keeps else new > old, f"UIDVALIDITY of {kind}: {old}, now {new}")
+        kept = {u for u in now if u in was and alike(now[u], was[u])} if keeps else set()
+        check(kept >= set(uids), f"UIDs of {kind}: {sorted(now)}, were {sorted(was)}")
+        check(len(now) == len(was) and (not keeps or all(u > max(was) for u in set(now) - kept)), f"UIDs of {kind}: {sorted(now)}, were {sorted(was)}")
+        name = "uidlist-lost" if not keeps and text is not None else "uidlist-damaged"
+        logged = sum(name in line and f".{kind}/" in line for line in said.splitlines())
+        quiet = kind in ("whole", "missing", "header alone", "version 1", "fields of others")
+        same(logged, 0 if quiet else 1, f"log lines on {kind}")
+    after = len(said)
+    with g:
+        same(all_of(g)[0]["folders"], here, "after a restart")
+    check("uidlist" not in g.said()[after:], "nothing is damaged any more")
+    listed = (g.maildir(folder="fields of others") / "dovecot-uidlist").read_text()
+    check(" Xnew\n" in listed and listed.count("Zodd Gguid") == 5, listed)
+    # Its own index knows the old one.
+    dovecot.but.append("UIDVALIDITY changed")
+    with dovecot:
+        there = all_of(dovecot)[0]["folders"]
+    for kind in kinds:
+        same(there[kind][0], here[kind][0], f"UIDVALIDITY of {kind} given back")
+        same(sorted(there[kind][1]), sorted(here[kind][1]), f"UIDs of {kind} given back")

@@ -3,8 +3,8 @@
 import os
 import threading
 
+from dovecot import NOBODY, Dovecot
 from lib import Gatepost, check, message, run, same
-from t_dovecot import Dovecot
 
 PLUGIN = """
 mail_plugins = quota
@@ -15,22 +15,24 @@ plugin {
 """
 
 
-def dovecot_for(folder, g):
-    """doveadm with its maildir quota, and a home that is already its."""
-    maildir = g.maildir()
-    maildir.parent.mkdir(parents=True)
-    if os.geteuid() == 0:
-        for path in (g.state, *[p for p in maildir.parents if g.state in p.parents]):
-            os.chown(path, 65534, 65534)
-    dovecot = Dovecot(folder, maildir)
-    with open(dovecot.config, "a") as config:
-        config.write(PLUGIN)
-    return dovecot
+class Doveadm:
+    """doveadm for alice with the maildir quota, as the user who owns the mail, and no Dovecot running."""
+
+    def __init__(self, folder, g):
+        self.dovecot = Dovecot(folder, g, more=PLUGIN)
+        self.env = {**os.environ, "USER": g.user(), "HOME": str(g.maildir().parent)}
+
+    def __call__(self, *words, ok=True, stdin=b""):
+        me = ("setpriv", "--reuid", NOBODY, "--regid", NOBODY, "--clear-groups") if os.geteuid() == 0 else ()
+        return run(*me, "doveadm", "-c", self.dovecot.config, *words, ok=ok, stdin=stdin, env=self.env)
+
+    def save(self, mailbox, data, ok=True):
+        return self("save", "-m", mailbox, ok=ok, stdin=data)
 
 
 def used(dovecot):
     """(bytes in KiB, messages), as Dovecot has it; limits are checked by the way."""
-    rows = [line.split("\t") for line in dovecot("-f", "tab", "quota", "get").splitlines()[1:]]
+    rows = [line.split("\t") for line in dovecot("-f", "tab", "quota", "get").decode().splitlines()[1:]]
     found = {row[1]: (int(row[2]), row[3]) for row in rows}
     same((found["STORAGE"][1], found["MESSAGE"][1]), ("1024", "100"), "limits")
     return found["STORAGE"][0], found["MESSAGE"][0]
@@ -60,11 +62,11 @@ def send(g, size, user="alice"):
 
 def test_dovecot_reads_ours_and_we_read_its(folder):
     g = Gatepost(folder, keys={"quota.storage": '"1M"', "quota.messages": "100"})
-    dovecot = dovecot_for(folder, g)
+    dovecot = Doveadm(folder, g)
     for n in range(3):
-        dovecot("save", "-m", "INBOX", stdin=message("alice@alpha.test", subject=f"d {n}"))
+        dovecot.save("INBOX", message("alice@alpha.test", subject=f"d {n}"))
     dovecot("mailbox", "create", "Sent")
-    dovecot("save", "-m", "Sent", stdin=message("alice@alpha.test", subject="sent"))
+    dovecot.save("Sent", message("alice@alpha.test", subject="sent"))
     same(books(g).splitlines()[0], "1048576S,100C", "Dovecot's header")
     before = there(g)
     same(sums(g), before, "Dovecot's sums")
@@ -86,28 +88,23 @@ def test_dovecot_reads_ours_and_we_read_its(folder):
     bytes_, count = there(g)
     same(used(dovecot), (-(-bytes_ // 1024), count), "what Dovecot reads")
     inode = (g.maildir() / "maildirsize").stat().st_ino
-    dovecot("save", "-m", "INBOX", stdin=message("alice@alpha.test", subject="again"))
+    dovecot.save("INBOX", message("alice@alpha.test", subject="again"))
     same(sums(g), there(g), "Dovecot's on top of ours")
     same((g.maildir() / "maildirsize").stat().st_ino, inode, "it saw no need to count")
     dovecot("quota", "recalc")
     same(sums(g), there(g), "counted by Dovecot")
-    status, text = run(*setpriv(), "doveadm", "-c", dovecot.config, "save", "-m", "INBOX", stdin=b"S: x\r\n\r\n" + b"z" * 900_000, ok=False,
-                       env={**os.environ, "USER": "nobody", "HOME": str(dovecot.folder)})
+    status, text = dovecot.save("INBOX", b"S: x\r\n\r\n" + b"z" * 900_000, ok=False)
     check(status != 0 and b"uota" in text, f"Dovecot takes more than there is room for: {text}")
     with g:
         send(g, 1000)
         same(sums(g), there(g), "ours on top of a count")
 
 
-def setpriv():
-    return ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups") if os.geteuid() == 0 else ()
-
-
 def test_both_write_at_once(folder):
     """Appended lines do not mix; what a count of either misses, the next puts right."""
     g = Gatepost(folder, keys={"quota.storage": '"1M"', "quota.messages": "100"})
-    dovecot = dovecot_for(folder, g)
-    dovecot("save", "-m", "INBOX", stdin=message("alice@alpha.test", subject="first"))
+    dovecot = Doveadm(folder, g)
+    dovecot.save("INBOX", message("alice@alpha.test", subject="first"))
     failed = []
 
     def ours():
@@ -120,7 +117,7 @@ def test_both_write_at_once(folder):
     def its():
         try:
             for n in range(10):
-                dovecot("save", "-m", "INBOX", stdin=message("alice@alpha.test", subject=f"d {n}"))
+                dovecot.save("INBOX", message("alice@alpha.test", subject=f"d {n}"))
         except Exception as e:
             failed.append(e)
 

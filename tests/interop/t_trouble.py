@@ -2,83 +2,12 @@
 
 import os
 import random
-import signal
 import smtplib
 import socket
-import threading
 import time
 
 from lib import BINARY, Failed, Gatepost, NameServer, certificate, check, message, port, run, same, wait
 from t_two import Pair
-
-
-def test_kill_9_while_mail_comes_in(folder):
-    """Every message that got its 250 is there, whole, exactly as often as it was acknowledged or once more."""
-    rng = random.Random(7)
-    g = Gatepost(folder)
-    acknowledged, sent = set(), 0
-    for round_ in range(8):
-        g.start()
-        deadline = threading.Timer(rng.uniform(0.15, 0.6), g.process.send_signal, [signal.SIGKILL])
-        deadline.start()
-        try:
-            with smtplib.SMTP(g.address, g.ports["smtp"], local_hostname="c.test", timeout=10) as client:
-                while True:
-                    sent += 1
-                    subject = f"n{sent}."
-                    body = f"{subject}\r\n".encode() + b"x" * rng.randrange(200) * 60 + b"\r\nend of message\r\n"
-                    client.sendmail("carol@elsewhere.test", [g.user(), g.user("bob")], message(g.user(), subject=subject, body=body))
-                    acknowledged.add(subject)
-        except (smtplib.SMTPException, OSError):
-            pass
-        deadline.join()
-        g.process.wait()
-        g.process = None
-    check(len(acknowledged) > 20, f"only {len(acknowledged)} messages were acknowledged: the test tests nothing")
-    with g:
-        for name in ("alice", "bob"):
-            found = {}
-            for file in g.files(name):
-                raw = file.read_bytes()
-                check(raw.rstrip().endswith(b"end of message"), f"a partial message: {file}")
-                subject = raw.split(b"Subject: ", 1)[1].split(b"\r\n")[0].split(b"\n")[0].decode()
-                found[subject] = found.get(subject, 0) + 1
-            lost = acknowledged - set(found)
-            check(not lost, f"{name} lost acknowledged {sorted(lost)}")
-            doubled = [s for s, n in found.items() if n > 1]
-            check(not doubled, f"{name} has twice {doubled}")
-        imap = g.imap()
-        count = int(imap.select()[1][0])
-        same(count, len(g.files()), "IMAP after the crashes")
-        imap.logout()
-
-
-def test_uids_survive_kill_9(folder):
-    g = Gatepost(folder)
-    known, validity = {}, None
-    for round_ in range(5):
-        g.start()
-        with g.smtp() as client:
-            for i in range(3):
-                client.sendmail("carol@elsewhere.test", [g.user()], message(g.user(), subject=f"r{round_}m{i}."))
-        imap = g.imap()
-        imap.select()
-        now = int(imap.response("UIDVALIDITY")[1][0])
-        check(validity in (None, now), f"UIDVALIDITY went from {validity} to {now}")
-        validity = now
-        for line in imap.uid("FETCH", "1:*", "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])")[1]:
-            if isinstance(line, tuple):
-                uid = int(line[0].split(b"UID ")[1].split()[0].rstrip(b")"))
-                subject = line[1].strip().decode()
-                same(known.setdefault(uid, subject), subject, f"the message of UID {uid}")
-        imap.store("1:*", "+FLAGS", r"\Flagged")
-        g.kill()
-    same(len(set(known.values())), len(known), "one UID for each message")
-    with g:
-        imap = g.imap()
-        imap.select()
-        same(len(imap.search(None, "FLAGGED")[1][0].split()), 15, "flags after kill -9")
-        imap.logout()
 
 
 def test_kill_9_with_a_queue(folder):

@@ -4,7 +4,7 @@
 //! Which came first on the disk nobody can tell, so the log is believed, the message is *in doubt*, and one more look
 //! at the disk is due: that is where the truth is.
 
-use super::{Fresh, MEMORY, State};
+use super::{Fresh, MEMORY, State, touched::Touch};
 use crate::store::{
     Flags, KeywordBits,
     enter::Arrival,
@@ -141,10 +141,11 @@ impl State {
         let mut flagged = Vec::new();
         for (uid, told) in &plan.told {
             if let (Some(at), Some((modseq, flags, keywords))) = (self.at(*uid), *told) {
+                let is = (self.messages[at].flags(), self.messages[at].keywords);
                 self.set_marks(at, flags, keywords);
                 self.set_modseq(at, modseq);
                 self.unsure.insert(*uid);
-                flagged.push((modseq, *uid));
+                flagged.push(Touch::of(modseq, *uid, is, (flags, keywords)));
             }
         }
         for mark in batch.marked {
@@ -163,13 +164,14 @@ impl State {
             }
             if differs {
                 self.set_modseq(at, plan.fresh);
-                flagged.push((plan.fresh, mark.uid));
+                flagged.push(Touch::of(plan.fresh, mark.uid, is, (mark.flags, mark.keywords)));
             }
         }
         flagged.sort_unstable();
-        for run in flagged.chunk_by(|a, b| a.0 == b.0) {
-            self.note_flagged(run[0].0, run.iter().map(|(_, uid)| *uid));
+        for run in flagged.chunk_by(|a, b| a.modseq == b.modseq) {
+            self.note_flagged(run[0].modseq, run.iter().map(|t| t.uid));
         }
+        self.touched.note(&flagged);
         let mut out = plan.lost.clone();
         for (modseq, first, last) in plan.gone.iter().filter(|g| g.0 != plan.fresh).chain(plan.gone.iter().filter(|g| g.0 == plan.fresh)) {
             out.extend(self.messages[self.within(&Entry { first: *first, last: *last, modseq: *modseq, what: What::Gone })].iter().map(|m| m.uid));
@@ -194,6 +196,9 @@ impl State {
                 self.recent.push(uid);
             }
             self.arrive(&Fresh { uid, flags, is_new: a.is_new, keywords, size: a.size, date: a.date, name: &a.name }, modseq);
+            if let Some(at) = self.at(uid).filter(|_| a.summary.is_some()) {
+                self.set_summary(at, a.summary);
+            }
             if (flags, keywords) != (a.flags, a.keywords) {
                 self.unsure.insert(uid);
             }
@@ -280,6 +285,7 @@ impl State {
         }
         self.modseq = if entries.is_empty() { last } else { fresh };
         self.flagged_forgotten = self.modseq;
+        self.touched.begin(self.modseq);
         (entries, steps)
     }
 

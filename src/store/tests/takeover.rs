@@ -156,6 +156,20 @@ fn a_tree_is_served_as_one() {
 }
 
 #[test]
+fn a_home_without_folders_gets_them_as_configured() {
+    let w = World::new("new-tree");
+    w.store.set_tree(true);
+    let home = w.home();
+    home.prepare().unwrap();
+    assert_eq!(listed(&home), ["INBOX", "Archive", "Drafts", "Junk", "Sent", "Trash"]);
+    assert!(w.maildir().join("Sent/cur").is_dir() && !w.maildir().join(".Sent").exists());
+    // With folders it keeps what it has.
+    w.store.set_tree(false);
+    home.create("v1.0/x").unwrap();
+    assert!(w.maildir().join("v1.0/x/cur").is_dir());
+}
+
+#[test]
 fn both_layouts_in_one_home() {
     let w = World::new("mixed");
     tree(&w, &["Old/x", "Old/x/y", ".New", ".Old.flat"]);
