@@ -5,10 +5,14 @@
 //! ([`fault`]) and look at what a crash leaves behind.
 
 use std::{
+    ffi::{OsStr, OsString},
     fmt,
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -465,6 +469,10 @@ pub struct Stat {
     pub is_dir: bool,
 }
 
+/// Times without fractions, as some file systems have them.
+#[cfg(test)]
+pub(crate) static WHOLE_SECONDS: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
 /// Follows symbolic links.
 pub fn stat(path: &Path) -> Result<Stat> {
     #[cfg(test)]
@@ -482,6 +490,8 @@ pub fn stat_now(path: &Path) -> Result<Stat> {
 
 fn known(m: &fs::Metadata) -> Stat {
     let ns = |seconds: i64, ns| seconds.saturating_mul(1_000_000_000).saturating_add(ns);
+    #[cfg(test)]
+    let ns = |seconds, n| if WHOLE_SECONDS.load(std::sync::atomic::Ordering::Relaxed) { ns(seconds, 0) } else { ns(seconds, n) };
     let (mtime, ctime) = (ns(m.mtime(), m.mtime_nsec()), ns(m.ctime(), m.ctime_nsec()));
     Stat { dev: m.dev(), ino: m.ino(), size: m.size(), mtime, ctime, is_dir: m.is_dir() }
 }
@@ -515,27 +525,47 @@ pub fn is_real_dir(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|m| m.is_dir())
 }
 
-/// The names of files and directories in a directory, in no order, without `.` and `..`; and whether each is a directory.
-/// Links count as what they lead to. What would block who reads it (pipes, devices) is left out, and so are links to nothing.
-/// What the disk will not tell about is a file: it is there, and must not count as removed.
-pub fn list(dir: &Path) -> Result<Vec<(std::ffi::OsString, bool)>> {
+/// Hands on the names of files and directories in a directory, in no order, without `.` and `..`; and whether each is a
+/// directory. Links count as what they lead to. What would block who reads it (pipes, devices) is left out, and so are
+/// links to nothing. What the disk will not tell about is a file: it is there, and must not count as removed.
+pub fn each_entry(dir: &Path, mut each: impl FnMut(&OsStr, bool)) -> Result<()> {
+    use nix::{
+        dir::{Dir, Type},
+        fcntl::OFlag,
+        sys::stat::Mode,
+    };
     #[cfg(test)]
     fault::LOOKS.set((fault::LOOKS.get().0 + 1, fault::LOOKS.get().1));
-    look("read directory", dir, || {
-        let mut out = Vec::new();
-        for entry in fs::read_dir(dir)? {
-            let entry = entry?;
-            let kind = entry.file_type().and_then(|t| if t.is_symlink() { fs::metadata(entry.path()).map(|m| m.file_type()) } else { Ok(t) });
-            let is_dir = match kind {
-                Ok(kind) if kind.is_file() || kind.is_dir() => kind.is_dir(),
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut entries = look("read directory", dir, || Ok(Dir::open(dir, flags, Mode::empty())?))?;
+    for entry in entries.iter() {
+        let entry = entry.map_err(|e| Error::new("read directory", dir, e.into()))?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name == "." || name == ".." {
+            continue;
+        }
+        let is_dir = match entry.file_type() {
+            Some(Type::File) => false,
+            Some(Type::Directory) => true,
+            // A link, or a file system that does not say.
+            Some(Type::Symlink) | None => match fs::metadata(dir.join(name)) {
+                Ok(m) if m.is_file() || m.is_dir() => m.is_dir(),
                 Ok(_) => continue,
                 Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(nix::errno::Errno::ELOOP as i32) => continue,
                 Err(_) => false,
-            };
-            out.push((entry.file_name(), is_dir));
-        }
-        Ok(out)
-    })
+            },
+            Some(_) => continue,
+        };
+        each(name, is_dir);
+    }
+    Ok(())
+}
+
+/// All that [`each_entry`] finds.
+pub fn list(dir: &Path) -> Result<Vec<(OsString, bool)>> {
+    let mut out = Vec::new();
+    each_entry(dir, |name, is_dir| out.push((name.to_owned(), is_dir)))?;
+    Ok(out)
 }
 
 /// Removes a directory and all below it.

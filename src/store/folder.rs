@@ -107,9 +107,9 @@ impl Folder {
             return self.take_in(&mut d, false);
         }
         // Another session's look may have failed half-way: what it knew of the list it had not told the state yet.
-        *d = Disk::default();
         *lock(&self.summaries) = Book::default();
         let dir = self.dir();
+        *d = Disk::default();
         for sub in ["cur", "new", "tmp"] {
             match disk::create_dir(&dir.join(sub), 0o700) {
                 Err(e) if e.is_not_found() => return Err(Error::NotFound(self.name())),
@@ -263,6 +263,9 @@ impl Folder {
         self.check()?;
         self.move_told(&mut d);
         self.take_in(&mut d, false)?;
+        if d.unfinished {
+            return Ok(Some(Duration::ZERO));
+        }
         let now = disk::clock();
         Ok([&d.new, &d.cur].into_iter().filter_map(|w| w.again(now)).min())
     }

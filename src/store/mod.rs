@@ -23,6 +23,7 @@ mod events;
 mod file;
 mod flags;
 mod folder;
+mod found;
 mod home;
 mod index;
 mod keywords;
@@ -38,6 +39,8 @@ mod notice;
 mod notice_tests;
 mod packed;
 mod quota;
+#[cfg(test)]
+mod race_tests;
 mod scan;
 #[cfg(test)]
 mod scratch;

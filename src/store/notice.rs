@@ -28,8 +28,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// From a notice to the look: what comes in bursts is one look, and a change of ours is over by then.
-const DELAY: Duration = Duration::from_millis(30);
+/// From a notice to the look: what comes in bursts is one look, a change of ours is over by then, and the directory's
+/// time is settled ([`super::watch`]): a look that is too early has to be made again.
+const DELAY: Duration = Duration::from_millis(120);
 /// Between two looks at a folder.
 const GAP: Duration = Duration::from_secs(1);
 /// A look that took long makes a longer gap, so that looking at a folder takes a fifth of the time at most.

@@ -1,17 +1,18 @@
 //! Reading `new/` and `cur/`: which files are there, and how that differs from what we knew.
 //!
 //! readdir(3) may miss a file that is renamed meanwhile. Our own renames wait (they need the folder's disk lock);
-//! for those of others, a message counts as gone only when the directories did not change while they were read,
-//! or when it is missing in several readings.
+//! for those of others, a message counts as gone only when the directories certainly did not change while they were
+//! read, or when several readings in a row missed it.
 
-use super::{events, file};
+use super::{
+    events, file,
+    found::{Found, Names},
+    watch,
+};
 use crate::disk;
 use std::{
-    borrow::Borrow,
-    collections::HashSet,
     ffi::OsStr,
-    hash::{Hash, Hasher},
-    os::unix::ffi::{OsStrExt, OsStringExt},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -24,47 +25,11 @@ pub(super) enum Scope {
     All,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Found {
-    pub name: Box<[u8]>,
-    pub is_new: bool,
-}
-
-/// Found files by their base, each name kept once.
-#[derive(Default)]
-pub(super) struct Names(HashSet<ByBase>);
-
-struct ByBase(Found);
-
-impl Borrow<[u8]> for ByBase {
-    fn borrow(&self) -> &[u8] {
-        file::base(&self.0.name)
-    }
-}
-impl Hash for ByBase {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        file::base(&self.0.name).hash(state);
-    }
-}
-impl PartialEq for ByBase {
-    fn eq(&self, other: &Self) -> bool {
-        file::base(&self.0.name) == file::base(&other.0.name)
-    }
-}
-impl Eq for ByBase {}
-
-impl Names {
-    pub(super) fn contains(&self, base: &[u8]) -> bool {
-        self.0.contains(base)
-    }
-    pub(super) fn take(&mut self, base: &[u8]) -> Option<Found> {
-        self.0.take(base).map(|f| f.0)
-    }
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-    pub(super) fn into_rest(self) -> Vec<Found> {
-        self.0.into_iter().map(|f| f.0).collect()
+impl Scan {
+    /// Certainly nothing was renamed, added or removed while we read: the times did not move, and they would have.
+    pub(super) fn is_sure(&self) -> bool {
+        let would_move = |time| self.clock.saturating_sub(time) >= watch::granularity(time);
+        self.stable && would_move(self.new_time) && (self.scope == Scope::New || would_move(self.cur_time))
     }
 }
 
@@ -72,8 +37,8 @@ impl Names {
 pub(super) struct Scan {
     pub scope: Scope,
     pub names: Names,
-    /// Nothing was renamed, added or removed while we read.
-    pub stable: bool,
+    /// The times did not move while we read.
+    stable: bool,
     /// From before the reading.
     pub new_time: i64,
     pub cur_time: i64,
@@ -99,26 +64,20 @@ pub(super) fn scan(dir: &Path, scope: Scope) -> disk::Result<Scan> {
     if scope == Scope::All {
         read_into(&mut scan, dir, false)?;
     }
+    scan.twins = scan.names.index();
     let after = times(dir)?;
     scan.stable = after.0 == scan.new_time && (scope == Scope::New || after.1 == scan.cur_time);
     Ok(scan)
 }
 
 fn read_into(scan: &mut Scan, dir: &Path, is_new: bool) -> disk::Result<()> {
-    for (name, is_dir) in disk::list(&dir.join(if is_new { "new" } else { "cur" }))? {
-        let name = name.into_vec().into_boxed_slice();
+    disk::each_entry(&dir.join(if is_new { "new" } else { "cur" }), |name, is_dir| {
+        let name = name.as_bytes();
         // A line feed cannot stand in the UID list. No mail program makes such names.
-        let base = file::base(&name);
-        if is_dir || base.is_empty() || base[0] == b'.' || memchr::memchr(b'\n', &name).is_some() {
-            continue;
+        if !is_dir && !matches!(file::base(name), [] | [b'.', ..]) && memchr::memchr(b'\n', name).is_none() {
+            scan.names.push(name, is_new);
         }
-        let found = Found { name, is_new };
-        if let Some(first) = scan.names.take(file::base(&found.name)) {
-            scan.twins.push((first, found.clone()));
-        }
-        scan.names.0.insert(ByBase(found));
-    }
-    Ok(())
+    })
 }
 
 /// Two files with one base (copied, restored, or moved while we read) would be one message. The same file twice:
@@ -132,18 +91,83 @@ pub(super) fn part_twins(dir: &Path, scan: &Scan, host: &str) -> bool {
             done = true; // moved while we read
             continue;
         };
-        if (sa.dev, sa.ino) == (sb.dev, sb.ino) {
-            done |= disk::remove_file(&a).is_ok();
-            continue;
-        }
+        let is_same = |s: disk::Stat| (sa.dev, sa.ino) == (s.dev, s.ino);
         let mtime = sa.mtime.div_euclid(1_000_000_000);
         let mut base = file::fresh(host, SystemTime::now(), Some(mtime), sa.size, 0);
         base.truncate(base.rfind(",W=").unwrap_or(base.len())); // nobody counted its line ends
         let name = [base.as_bytes(), &first.name[file::base(&first.name).len()..]].concat();
-        if disk::rename(&a, &path(dir, first.is_new, &name)).is_ok() {
-            done = true;
+        let apart = path(dir, first.is_new, &name);
+        if disk::rename(&a, &apart).is_err() {
+            continue;
+        }
+        done = true;
+        if !is_same(sb) {
             events::twin_renamed(&a);
+        } else if disk::stat(&b).is_ok_and(is_same) {
+            // Under a name that nobody else knows, so that what is removed here is never the file's last one: somebody
+            // may be renaming it to and fro.
+            let _ = disk::remove_file(&apart);
+        } else {
+            let _ = disk::rename_back(&apart, &a);
         }
     }
     done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::scratch, *};
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    fn twins(names: [&[u8]; 2]) -> Scan {
+        let [first, second] = names.map(|name| Found { name: name.into(), is_new: false });
+        Scan { twins: vec![(first, second)], ..Scan::default() }
+    }
+    fn files(dir: &Path) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(dir.join("cur")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn one_file_loses_a_name_and_two_files_get_one_each() {
+        let dir = scratch::Dir::new("twins");
+        let dir = dir.path();
+        std::fs::create_dir(dir.join("cur")).unwrap();
+        let scan = twins([b"1.a.b:2,", b"1.a.b:2,S"]);
+        std::fs::write(path(dir, false, b"1.a.b:2,"), "x").unwrap();
+        std::fs::hard_link(path(dir, false, b"1.a.b:2,"), path(dir, false, b"1.a.b:2,S")).unwrap();
+        assert!(part_twins(dir, &scan, "host"));
+        assert_eq!(files(dir), ["1.a.b:2,S"]);
+        assert!(part_twins(dir, &scan, "host"), "it was moved, so look again");
+        std::fs::write(path(dir, false, b"1.a.b:2,"), "y").unwrap();
+        assert!(part_twins(dir, &scan, "host"));
+        assert_eq!(files(dir).len(), 2);
+        assert_eq!(std::fs::read(path(dir, false, b"1.a.b:2,S")).unwrap(), b"x");
+    }
+
+    /// Both names may be seen of a file that has one.
+    #[test]
+    fn a_file_renamed_to_and_fro_is_never_lost() {
+        let dir = scratch::Dir::new("to-and-fro");
+        let dir = dir.path();
+        std::fs::create_dir(dir.join("cur")).unwrap();
+        let (a, b) = (path(dir, false, b"1.a.b:2,"), path(dir, false, b"1.a.b:2,S"));
+        std::fs::write(&a, "x").unwrap();
+        let scan = twins([b"1.a.b:2,", b"1.a.b:2,S"]);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                for _ in 0..30_000 {
+                    let _ = std::fs::rename(&a, &b);
+                    let _ = std::fs::rename(&b, &a);
+                }
+                stop.store(true, Ordering::SeqCst);
+            });
+            while !stop.load(Ordering::SeqCst) {
+                part_twins(dir, &scan, "host");
+            }
+        });
+        assert_eq!(files(dir).len(), 1);
+    }
 }

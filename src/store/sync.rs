@@ -8,12 +8,13 @@ use super::{
     dotlock::Dotlock,
     enter::arrival,
     events, file,
+    found::{Found, Names},
     index::{self, Stamp},
     keywords::{self, High},
     ledger::{self, Ledger, Records},
     lock,
     log::{self, History, Log},
-    scan::{self, Found, Names, Scan, Scope},
+    scan::{self, Scan, Scope},
     state::{Batch, Mark, Message, State},
     uidlist,
     watch::Watch,
@@ -44,6 +45,8 @@ pub(super) struct Disk {
     pub facts: Option<(u32, State)>,
     /// When `tmp/` was last swept.
     pub swept: i64,
+    /// There are files that the last look left for the next.
+    pub unfinished: bool,
     /// What the index on the disk says, or would if it could be written.
     pub written: Option<index::Header>,
     pub written_at: i64,
@@ -95,6 +98,10 @@ pub(super) const STEP: usize = 4096;
 /// So many sizes and dates that had to be looked up in files are worth a list written anew.
 const LEARNED: usize = 64;
 const TRIES: u32 = 5;
+/// Readings of which each has to miss a file, when it may have been renamed while we read.
+const READINGS: u32 = 3;
+/// Time that is spent on looking into new files before the sessions get their turn.
+const PATIENCE_NS: i64 = 300_000_000;
 
 impl Folder {
     /// With the disk lock held. `force`: read the directories whatever their times.
@@ -125,11 +132,6 @@ impl Folder {
             r.high
         });
         let mut settled = true;
-        if !scan.stable && !diff.missing.is_empty() {
-            // Somebody renames faster than we read: believe nothing yet.
-            diff.missing.clear();
-            settled = false;
-        }
         if !records.is_empty() {
             self.part_with_renumbered(&mut diff, &records);
         }
@@ -149,7 +151,14 @@ impl Folder {
             self.touched();
         }
         let mut arrivals = Vec::with_capacity(found.len());
+        // Sessions of an open folder do not wait for all; those with a number must come in at once, or they lose it.
+        let until = if d.loaded && held.is_none() { disk::clock().saturating_add(PATIENCE_NS) } else { i64::MAX };
+        d.unfinished = false;
         for (f, known) in found {
+            if known.is_none() && disk::clock() > until && !arrivals.is_empty() {
+                (d.unfinished, settled) = (true, false);
+                break;
+            }
             match arrival(dir, f, known, high.as_ref()) {
                 Some(a) => arrivals.push(a),
                 None => settled = false,
@@ -189,20 +198,29 @@ impl Folder {
     ) -> Result<(Scan, Diff, Option<Dotlock>)> {
         let mut own = None;
         let mut checked = held.is_some();
-        let mut tries = 0;
+        let (mut tries, mut readings) = (0, 0);
+        let mut missed: Vec<u32> = Vec::new();
         loop {
             tries += 1;
             let mut scan = scan::scan(dir, scope).map_err(|e| self.gone_or(e))?;
             if scan::part_twins(dir, &scan, self.host()) && tries < TRIES {
                 continue;
             }
-            let diff = self.compare(std::mem::take(&mut scan.names), scope);
+            let mut diff = self.compare(std::mem::take(&mut scan.names), scope);
             if scope == Scope::New && (diff.twin || !diff.missing.is_empty()) {
                 scope = Scope::All;
                 continue;
             }
-            if !diff.missing.is_empty() && !scan.stable && tries < TRIES {
-                continue;
+            if !scan.is_sure() {
+                // Each rename can hide a file from one reading.
+                if readings > 0 {
+                    diff.missing.retain(|uid| missed.binary_search(uid).is_ok());
+                }
+                readings += 1;
+                if !diff.missing.is_empty() && readings < READINGS {
+                    missed = diff.missing;
+                    continue;
+                }
             }
             if !checked && (!diff.unknown.is_empty() || d.ledger.must_write()) {
                 checked = true;
@@ -274,7 +292,7 @@ impl Folder {
             (Scope::New, false) => {}
             _ => match found.take(file::base(name)) {
                 None => diff.missing.push(m.uid()),
-                Some(f) if *f.name != *name || f.is_new != m.is_new() || unsure.contains(&m.uid()) => diff.renamed.push((m.uid(), f)),
+                Some(f) if *f.name != *name || f.is_new != m.is_new() || unsure.contains(&m.uid()) => diff.renamed.push((m.uid(), f.to_found())),
                 Some(_) => {}
             },
         });

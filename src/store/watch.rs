@@ -2,10 +2,9 @@
 //!
 //! The ctime, because whatever adds, renames or removes a file moves it, and no program that restores a backup sets it
 //! back; that a chmod moves it too costs one more look. A change in the same tick as our last look does not move it. So
-//! a look counts as settled only when the ctime was well before it: 100 ms where the file system has fractions of a
-//! second (the kernel's tick is at most 10), two seconds where it has not. After a change of our own we remember the
-//! ctime that it made instead of reading 200,000 names again; what somebody else did in that very moment shows at the
-//! re-check some seconds later.
+//! a look counts as settled only when the ctime was well before it ([`granularity`]). After a change of our own we
+//! remember the ctime that it made instead of reading 200,000 names again; what somebody else did in that very moment
+//! shows at the re-check some seconds later.
 
 use std::time::Duration;
 
@@ -14,8 +13,10 @@ const RECHECK_NS: i64 = 5_000_000_000;
 /// After a look that could not take in all: until the next.
 const RETRY: Duration = Duration::from_secs(15);
 
-/// How long after a change another one may leave the ctime as it is.
-fn granularity(time: i64) -> i64 {
+/// How long after a change another one may leave the ctime as it is. Two seconds where the file system seems to have
+/// whole seconds. Else the kernel's tick, which is 10 ms at most, but a virtual machine that waits for its turn was seen
+/// to set times that were 87 ms old.
+pub(super) fn granularity(time: i64) -> i64 {
     if time % 1_000_000_000 == 0 { 2_000_000_000 } else { 100_000_000 }
 }
 
@@ -90,6 +91,13 @@ mod tests {
         assert!(w.is_due(5 * S + 2, 6 * S));
         w.scanned(5 * S, 6 * S);
         assert!(w.is_due(5 * S, 6 * S), "a file system with whole seconds");
+        assert_eq!(w.again(6 * S), Some(Duration::from_secs(1)));
+        w.scanned(5 * S, 7 * S);
+        assert!(!w.is_due(5 * S, 8 * S) && w.again(8 * S).is_none());
+        w.scanned(5 * S + 1, 5 * S + S / 20);
+        assert_eq!(w.again(5 * S + 1), Some(Duration::from_millis(100)));
+        w.forget();
+        assert_eq!(w.again(5 * S), Some(RETRY));
     }
 
     #[test]
