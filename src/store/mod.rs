@@ -7,8 +7,8 @@
 //! The files: `deliver` (into `new/`), `sync` (what is on disk becomes state, with `scan`, `watch` and `enter`),
 //! `notice` (when others changed it), `flags` and `transfer` (what sessions change), `commit` (each change gets its
 //! mod-sequence in the `log` and becomes state), `state` (messages and their history in memory), `ledger`, `uidlist` and
-//! `keywords` (Dovecot's files), `courier` and `noted` (what other servers left), `home`, `layout`, `names` and
-//! `subscriptions` (folders).
+//! `keywords` (Dovecot's files), `index` (what a closed folder was; `leave` writes it), `summary` (what clients list),
+//! `courier` and `noted` (what other servers left), `home`, `layout`, `names` and `subscriptions` (folders), `quota`.
 //!
 //! Locks, in this order: a folder's `disk` (a whole job; of two folders the lower address first), the UID list's
 //! dotlock (other programs), the log's (for one append), then those for memory only (`state`, `place`, `under_way`, the

@@ -46,15 +46,31 @@ class No(Exception):
     """The server refused; the text is its line."""
 
 
-class Imap:
-    """One connection in plain text. A command's answer: (the tagged text, untagged responses with their literals)."""
+class Connection:
+    """In plain text, a line at a time."""
 
-    def __init__(self, address, port, user=None):
+    def __init__(self, address, port):
         try:
             self.socket = socket.create_connection((address, port), 20)
             self.file = self.socket.makefile("rb")
         except OSError as e:
             raise Gone(str(e)) from e
+
+    def line(self):
+        try:
+            line = self.file.readline()
+        except OSError as e:
+            raise Gone(str(e)) from e
+        if not line.endswith(b"\n"):
+            raise Gone("the connection ended")
+        return line
+
+
+class Imap(Connection):
+    """One connection in plain text. A command's answer: (the tagged text, untagged responses with their literals)."""
+
+    def __init__(self, address, port, user=None):
+        super().__init__(address, port)
         self.tag = 0
         self._line()
         if user:
@@ -63,12 +79,7 @@ class Imap:
     def _line(self):
         out = b""
         while True:
-            try:
-                line = self.file.readline()
-            except OSError as e:
-                raise Gone(str(e)) from e
-            if not line.endswith(b"\n"):
-                raise Gone("the connection ended")
+            line = self.line()
             out += line
             literal = re.search(rb"\{(\d+)\}\r\n$", line)
             if not literal:
@@ -128,15 +139,11 @@ class Imap:
             pass
 
 
-class Smtp:
+class Smtp(Connection):
     """One connection in plain text."""
 
     def __init__(self, address, port, user=None):
-        try:
-            self.socket = socket.create_connection((address, port), 20)
-            self.file = self.socket.makefile("rb")
-        except OSError as e:
-            raise Gone(str(e)) from e
+        super().__init__(address, port)
         self.answer()
         self.say("EHLO client.test", 250)
         if user:
@@ -145,12 +152,7 @@ class Smtp:
 
     def answer(self):
         while True:
-            try:
-                line = self.file.readline()
-            except OSError as e:
-                raise Gone(str(e)) from e
-            if not line.endswith(b"\n"):
-                raise Gone("the connection ended")
+            line = self.line()
             if line[3:4] != b"-":
                 return int(line[:3]), line.decode(errors="replace").rstrip()
 
